@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bls::PublicKey;
+use crate::bls::{PublicKey, VectorEncoding};
 use crate::committee::{Committee, Index, NodeId};
 
 /// A view: the chain's own clock. Views grow, and some may be skipped.
@@ -93,6 +93,8 @@ pub struct EpochSetup {
     pub first_view: View,
     /// The last views of phase 1 (sharing), 2 (complaints) and 3 (answers); strictly increasing.
     pub phase_final_views: [View; 3],
+    /// How the points of a commitment vector travel; on Flow, compressed.
+    pub vector_encoding: VectorEncoding,
 }
 
 /// An epoch has been committed: the keys that are in force in it, whichever run made them.
@@ -125,6 +127,29 @@ pub enum EpochPhase {
     Setup(EpochSetup),
     /// The next epoch's keys are agreed on.
     Committed(EpochCommit),
+}
+
+/// Where the chain stands when a node starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The epoch the chain is in.
+    pub current: EpochCounter,
+    /// The latest finalized block.
+    pub head: Header,
+    /// The phase of that epoch.
+    pub phase: EpochPhase,
+}
+
+impl Snapshot {
+    /// The event that would have told a running node what this tells a starting one.
+    pub fn into_event(self) -> Option<ProtocolEvent> {
+        let Snapshot { current, head: first, phase } = self;
+        match phase {
+            EpochPhase::Staking => None,
+            EpochPhase::Setup(setup) => Some(ProtocolEvent::EpochSetupPhaseStarted { current, first, setup }),
+            EpochPhase::Committed(commit) => Some(ProtocolEvent::EpochCommittedPhaseStarted { current, first, commit }),
+        }
+    }
 }
 
 /// What the chain is telling the node, in the order in which it happened.

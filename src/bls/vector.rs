@@ -18,6 +18,16 @@ pub enum VectorEncoding {
     Uncompressed,
 }
 
+impl VectorEncoding {
+    /// Bytes that one point takes.
+    pub const fn point_bytes(self) -> usize {
+        match self {
+            VectorEncoding::Compressed => COMPRESSED,
+            VectorEncoding::Uncompressed => UNCOMPRESSED,
+        }
+    }
+}
+
 /// Why bytes are not a commitment vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VectorError {

@@ -9,7 +9,7 @@ use crate::epoch::Header;
 
 use std::collections::BTreeMap;
 
-pub mod contract;
+// pub mod contract;
 
 /// One thing posted on the whiteboard: the board vouches for who posted it, and for nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]

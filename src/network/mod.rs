@@ -4,6 +4,10 @@
 //! receiver knows for certain who sent them. What arrives is handed to
 //! [`MessagingEngine::process`](crate::engine::MessagingEngine::process).
 
+mod memory;
+
+pub use memory::{MemoryNetwork, MemoryPort};
+
 use crate::committee::NodeId;
 use crate::engine::PrivateMessage;
 

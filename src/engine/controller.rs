@@ -1,0 +1,243 @@
+//! The Controller: one run's protocol, spoken through one run's Broker. Epoch-scoped and pure.
+
+use super::broker::Broker;
+use super::event::{EngineEvent, PublicKeys, RunReport};
+use super::randomness::{Randomness, RandomnessError};
+use super::step::Effect;
+use crate::bls::{Index, SecretKey};
+use crate::chain::{BoardMessage, DkgResult};
+use crate::committee::NodeId;
+use crate::engine::PrivateMessage;
+use crate::epoch::{EpochCounter, EpochSetup, View};
+use crate::protocol::{self, Keys, OurShare, Output, Parameters, Participant, Phase};
+use crate::store::KeyShare;
+
+/// Makes the epoch-scoped Controller, with its Broker, for each run.
+pub struct ControllerFactory {
+    me: NodeId,
+    staking_key: SecretKey,
+}
+
+/// Why no Controller could be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// We are not in the committee.
+    #[error("this node is not in the committee")]
+    NotAMember,
+    /// The committee knows us by another staking key.
+    #[error("the committee has another staking key for this node than the one it was started with")]
+    OtherStakingKey,
+    /// No randomness.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// The protocol refuses.
+    #[error(transparent)]
+    Protocol(#[from] protocol::Error),
+}
+
+impl ControllerFactory {
+    /// Makes Controllers for this node.
+    pub fn new(me: NodeId, staking_key: SecretKey) -> Self {
+        ControllerFactory { me, staking_key }
+    }
+
+    /// The node the factory works for.
+    pub fn node_id(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// Begins a run with a fresh seed: the Controller, and what it deals.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub(super) fn create(
+        &self,
+        setup: &EpochSetup,
+        randomness: &mut dyn Randomness,
+    ) -> Result<(Controller, Vec<Effect>), StartError> {
+        let index = setup.committee.index_of(&self.me).ok_or(StartError::NotAMember)?;
+        let member = setup.committee.member(index).ok_or(StartError::NotAMember)?;
+        if *member.staking_key.key() != self.staking_key.public_key() {
+            return Err(StartError::OtherStakingKey);
+        }
+        let parameters = Parameters {
+            size: setup.committee.size(),
+            threshold: setup.committee.threshold(),
+            me: index,
+            encoding: setup.vector_encoding,
+        };
+        let seed = randomness.dealing_seed(&setup.instance)?;
+        let (participant, outputs) = Participant::start(parameters, &seed)?;
+        let broker = Broker::new(setup, self.staking_key.clone());
+        let controller = Controller { participant, broker, setup: setup.clone() };
+        let mut effects = vec![Effect::Report(EngineEvent::RunStarted {
+            epoch: setup.epoch,
+            index,
+            size: parameters.size,
+            threshold: parameters.threshold,
+        })];
+        effects.extend(controller.effects(outputs));
+        Ok((controller, effects))
+    }
+}
+
+/// Carries one run from phase to phase.
+pub struct Controller {
+    participant: Participant,
+    broker: Broker,
+    setup: EpochSetup,
+}
+
+/// What a run left behind.
+pub(super) struct Ending {
+    pub(super) report: RunReport,
+    pub(super) share: Option<KeyShare>,
+    pub(super) result: DkgResult,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Controller {
+    /// The epoch the run makes keys for.
+    pub fn epoch(&self) -> EpochCounter {
+        self.setup.epoch
+    }
+
+    /// The run's phase.
+    pub fn phase(&self) -> Phase {
+        self.participant.phase()
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Takes a private message in, if a member of this run has sent it for this run.
+    pub(super) fn take_private(&mut self, from: &NodeId, message: &PrivateMessage) -> Vec<Effect> {
+        let Some(index) = self.broker.open_private(from, message) else {
+            log::debug!("{}: dropped a private message of {from}: not a member's, or of another run", self.name());
+            return Vec::new();
+        };
+        let outputs = self.participant.take_private(index, message.data.expose());
+        self.taken(outputs)
+    }
+
+    /// Takes what was read from the board in, in the board's order.
+    pub(super) fn take_board(&mut self, messages: &[BoardMessage]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for opened in self.broker.open_board(messages) {
+            match opened.message {
+                Ok((index, data)) => {
+                    let outputs = self.participant.take_broadcast(index, &data);
+                    effects.extend(self.taken(outputs));
+                }
+                Err(fault) => effects.push(Effect::Report(EngineEvent::PostDropped {
+                    epoch: self.epoch(),
+                    poster: opened.node_id,
+                    fault,
+                })),
+            }
+        }
+        effects
+    }
+
+    /// Judges what is pending.
+    pub(super) fn settle(&mut self, randomness: &[u8; 32]) -> Vec<Effect> {
+        let outputs = self.participant.settle(randomness);
+        self.effects(outputs)
+    }
+
+    /// Ends phase 1 or 2.
+    pub(super) fn end_phase(&mut self, view: View, randomness: &[u8; 32]) -> Result<Vec<Effect>, protocol::Error> {
+        let phase = self.participant.phase();
+        let outputs = self.participant.end_phase(randomness)?;
+        let mut effects = vec![self.phase_ended(phase, view)];
+        effects.extend(self.effects(outputs));
+        Ok(effects)
+    }
+
+    /// Ends phase 3 and the run.
+    pub(super) fn finish(&mut self, view: View, randomness: &[u8; 32]) -> Result<Ending, protocol::Error> {
+        let (outcome, outputs) = self.participant.finish(randomness)?;
+        let mut effects = vec![self.phase_ended(Phase::Answering, view)];
+        effects.extend(self.effects(outputs));
+        let me = self.participant.parameters().me;
+        let (keys, result, share) = match outcome.result {
+            Err(failure) => (Err(failure.to_string()), DkgResult::Empty, Err(failure.to_string())),
+            Ok(Keys { group_key, key_shares, identity_shares, share }) => {
+                let index_map = self.setup.committee.iter().map(|(index, member)| (member.node_id, index)).collect();
+                let result = DkgResult::complete(&group_key, &key_shares, index_map);
+                let share = match share {
+                    OurShare::Held(secret) => Ok(KeyShare::new(me, secret)),
+                    OurShare::Missing(dealers) => Err(missing(&dealers)),
+                    OurShare::Inconsistent => Err(
+                        "the sum of our valid shares does not match our public key share; check this machine".into(),
+                    ),
+                };
+                (Ok(PublicKeys { group_key, key_shares, identity_shares }), result, share)
+            }
+        };
+        let report = RunReport {
+            epoch: self.epoch(),
+            qualified: outcome.qualified,
+            disqualified: outcome.disqualified,
+            keys,
+            share: share.as_ref().map(|_| ()).map_err(String::clone),
+        };
+        Ok(Ending { report, share: share.ok(), result, effects })
+    }
+
+    fn phase_ended(&self, phase: Phase, view: View) -> Effect {
+        Effect::Report(EngineEvent::PhaseEnded {
+            epoch: self.epoch(),
+            phase,
+            view,
+            dealt: self.participant.dealt(),
+            complaints: self.participant.complaints(),
+        })
+    }
+
+    fn taken(&self, outputs: Result<Vec<Output>, protocol::Error>) -> Vec<Effect> {
+        match outputs {
+            Ok(outputs) => self.effects(outputs),
+            Err(error) => {
+                log::debug!("{}: passed over a message: {error}", self.name());
+                Vec::new()
+            }
+        }
+    }
+
+    /// What the protocol wants done, wrapped for the road.
+    fn effects(&self, outputs: Vec<Output>) -> Vec<Effect> {
+        let epoch = self.epoch();
+        let wrap = |output| match output {
+            Output::SendShare { to, message } => {
+                let member = self.setup.committee.member(to)?;
+                Some(Effect::SendPrivate { to: member.node_id, message: self.broker.private(message) })
+            }
+            Output::Broadcast(data) => {
+                let content = self.broker.broadcast(data);
+                Some(Effect::Post { instance: self.broker.instance().clone(), content })
+            }
+            Output::Disqualified { dealer, reason } => {
+                Some(Effect::Report(EngineEvent::Disqualified { epoch, dealer, reason }))
+            }
+            Output::Flagged { member, remark } => {
+                Some(Effect::Report(EngineEvent::Flagged { epoch, member, remark }))
+            }
+        };
+        outputs.into_iter().filter_map(wrap).collect()
+    }
+
+    fn name(&self) -> &str {
+        self.broker.instance().as_str()
+    }
+}
+
+fn missing(dealers: &[Index]) -> String {
+    let names: Vec<String> = dealers.iter().map(Index::to_string).collect();
+    format!(
+        "no valid share of dealer {} reached us, and our complaint did not reach the board before the end of phase 2; \
+         the public result stands, but this node holds no share of it",
+        names.join(", ")
+    )
+}

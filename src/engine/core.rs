@@ -1,0 +1,389 @@
+//! The core: everything a node decides. No thread, clock, socket, file or global random source in here.
+//!
+//! **One input, one [`Step`]; persist the step, then carry out its effects in order.** Read [`Core::step`] to learn what a
+//! node does.
+
+use super::agenda::{Action, Agenda};
+use super::controller::{Controller, ControllerFactory, StartError};
+use super::event::EngineEvent;
+use super::randomness::{Randomness, RandomnessError};
+use super::step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
+use crate::bls::Index;
+use crate::chain::DkgResult;
+use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, View};
+use crate::protocol::{self, Phase};
+use crate::store::{EpochRecord, KeyStatus, SafeKey, TransitionError};
+
+/// Views between two reads of the board within a phase, unless configured otherwise.
+pub const DEFAULT_POLL_STEP: u64 = 10;
+
+/// What leaves a run in doubt. The engine stops for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoreError {
+    /// The protocol was led into a step it does not have.
+    #[error("run for epoch {epoch}: {error}")]
+    Protocol {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+        /// What was asked for.
+        error: protocol::Error,
+    },
+    /// The key state machine was led into a step it does not have.
+    #[error("key of epoch {epoch}: {error}")]
+    Key {
+        /// The epoch.
+        epoch: EpochCounter,
+        /// What was asked for.
+        error: TransitionError,
+    },
+    /// No Controller could be made for a run.
+    #[error("run for epoch {epoch}: {error}")]
+    Start {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+        /// Why.
+        error: StartError,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// An event came without what the store knows of its epochs.
+    #[error("an event about epoch {0} came without what is recorded of it; this is a fault of the engine")]
+    NotRecalled(EpochCounter),
+}
+
+/// A run that is going on.
+struct Run {
+    controller: Controller,
+    agenda: Agenda,
+    record: EpochRecord,
+    /// The read that is on, with what it was made for.
+    reading: Option<(ReadId, Action)>,
+    /// The chain has already committed the epoch; our key is compared when the run ends.
+    commit: Option<EpochCommit>,
+}
+
+/// One node's decisions, from one input to the next.
+pub struct Core {
+    factory: ControllerFactory,
+    poll_step: u64,
+    randomness: Box<dyn Randomness>,
+    run: Option<Run>,
+    last_read: ReadId,
+    worked_off: View,
+    finalized: View,
+}
+
+impl Core {
+    /// A node that has seen nothing yet.
+    pub fn new(factory: ControllerFactory, poll_step: u64, randomness: Box<dyn Randomness>) -> Self {
+        Core {
+            factory,
+            poll_step,
+            randomness,
+            run: None,
+            last_read: ReadId(0),
+            worked_off: View(0),
+            finalized: View(0),
+        }
+    }
+
+    /// Takes one input and says what follows from it.
+    ///
+    /// # Errors
+    /// The run is in doubt, and the engine must stop: see [`CoreError`]. Nothing that comes from other members leads here.
+    pub fn step(&mut self, input: Input) -> Result<Step, CoreError> {
+        let mut step = Step::default();
+        match input {
+            Input::Event(event, recalled) => self.on_event(event, recalled, &mut step)?,
+            Input::Private(from, message) => {
+                if let Some(run) = &mut self.run {
+                    step.extend(run.controller.take_private(&from, &message));
+                }
+            }
+            Input::Page { read, messages, last } => {
+                if let Some(run) = self.run.as_mut().filter(|run| run.awaits(read)) {
+                    step.extend(run.controller.take_board(&messages));
+                    if last {
+                        step.extend(run.controller.settle(&challenge(&mut *self.randomness)?));
+                        self.read_done(&mut step)?;
+                    }
+                }
+            }
+            Input::ReadGivenUp(read) => {
+                if self.run.as_ref().is_some_and(|run| run.awaits(read)) {
+                    self.read_done(&mut step)?;
+                }
+            }
+        }
+        if self.run.as_ref().is_none_or(|run| run.reading.is_none()) {
+            self.worked_off = self.finalized;
+        }
+        Ok(step)
+    }
+
+    /// Whether private messages can be of use now. While they cannot, they are left where they wait: a peer may be quicker
+    /// than we are and send its share before our run has begun.
+    pub fn wants_private(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.controller.phase() == Phase::Sharing)
+    }
+
+    /// The latest finalized view whose work is done.
+    pub fn worked_off(&self) -> View {
+        self.worked_off
+    }
+
+    fn on_event(
+        &mut self,
+        event: ProtocolEvent,
+        recalled: Option<Recalled>,
+        step: &mut Step,
+    ) -> Result<(), CoreError> {
+        match event {
+            ProtocolEvent::BlockFinalized(header) => {
+                self.finalized = self.finalized.max(header.view);
+                if let Some(run) = &mut self.run {
+                    run.agenda.finalized(header);
+                }
+                self.work(step)
+            }
+            ProtocolEvent::EpochSetupPhaseStarted { first, setup, .. } => {
+                let recalled = recalled.ok_or(CoreError::NotRecalled(setup.epoch))?;
+                self.on_setup(setup, &first, recalled, step)
+            }
+            ProtocolEvent::EpochCommittedPhaseStarted { commit, .. } => {
+                let recalled = recalled.ok_or(CoreError::NotRecalled(commit.epoch))?;
+                self.on_commit(commit, recalled, step)
+            }
+            ProtocolEvent::EpochFallbackExited { commit, .. } => {
+                let recalled = recalled.ok_or(CoreError::NotRecalled(commit.epoch))?;
+                if self.runs(commit.epoch) {
+                    self.end_run(step);
+                }
+                self.check_key(&commit, recalled.next, Some(&recalled.current), step)
+            }
+        }
+    }
+
+    /// A setup phase has begun: deal, unless this node has dealt before or comes too late.
+    fn on_setup(
+        &mut self,
+        setup: EpochSetup,
+        first: &Header,
+        recalled: Recalled,
+        step: &mut Step,
+    ) -> Result<(), CoreError> {
+        let epoch = setup.epoch;
+        if self.runs(epoch) {
+            return Ok(());
+        }
+        self.end_run(step);
+        if matches!(recalled.current.status(), KeyStatus::Started | KeyStatus::Completed) {
+            self.fail_key(recalled.current, "the epoch has begun, and the chain has never committed this run", step)?;
+        }
+        let record = recalled.next;
+        if setup.committee.index_of(self.factory.node_id()).is_none() {
+            sit_out(epoch, "this node is not in its committee", step);
+            return Ok(());
+        }
+        match record.status() {
+            KeyStatus::Uninitialized => {}
+            KeyStatus::Started => {
+                let reason = "this node has begun the run before and was stopped; it does not deal a second time, since two \
+                              dealings under one name give secrets away";
+                sit_out(epoch, reason, step);
+                return self.fail_key(record, reason, step);
+            }
+            status => {
+                sit_out(epoch, &format!("its key is already {status}"), step);
+                return Ok(());
+            }
+        }
+        if first.view >= setup.phase_final_views[0] {
+            let reason = format!(
+                "phase 1 ended with view {}, and this node comes to it at view {}",
+                setup.phase_final_views[0], first.view
+            );
+            sit_out(epoch, &reason, step);
+            step.then(Effect::Submit { instance: setup.instance.clone(), result: DkgResult::Empty });
+            return self.fail_key(record, &reason, step);
+        }
+        let (controller, effects) = self
+            .factory
+            .create(&setup, &mut *self.randomness)
+            .map_err(|error| CoreError::Start { epoch, error })?;
+        let record = record.start().map_err(|error| CoreError::Key { epoch, error })?;
+        step.record(record.clone());
+        step.extend(effects);
+        let agenda = Agenda::new(&setup, first, self.poll_step);
+        self.run = Some(Run { controller, agenda, record, reading: None, commit: None });
+        Ok(())
+    }
+
+    /// Does what is due, up to the next read of the board.
+    fn work(&mut self, step: &mut Step) -> Result<(), CoreError> {
+        loop {
+            let Some(run) = &mut self.run else { return Ok(()) };
+            if run.reading.is_some() {
+                return Ok(());
+            }
+            match run.agenda.next() {
+                None => return Ok(()),
+                Some(action @ (Action::Poll(as_of) | Action::FinalPoll(as_of))) => {
+                    self.last_read = ReadId(self.last_read.0.wrapping_add(1));
+                    run.reading = Some((self.last_read, action));
+                    step.then(Effect::Read(ReadRequest {
+                        id: self.last_read,
+                        from_index: run.controller.broker().offset(),
+                        as_of,
+                        must_succeed: matches!(action, Action::FinalPoll(_)),
+                    }));
+                }
+                Some(Action::EndPhase(block)) => {
+                    let randomness = challenge(&mut *self.randomness)?;
+                    if run.controller.phase() == Phase::Answering {
+                        return self.finish_run(block, &randomness, step);
+                    }
+                    let epoch = run.controller.epoch();
+                    let ended = run.controller.end_phase(block.view, &randomness);
+                    step.extend(ended.map_err(|error| CoreError::Protocol { epoch, error })?);
+                }
+            }
+        }
+    }
+
+    fn read_done(&mut self, step: &mut Step) -> Result<(), CoreError> {
+        if let Some(run) = &mut self.run {
+            run.reading = None;
+        }
+        self.work(step)
+    }
+
+    /// Phase 3 has ended: store the share, then submit the result; and let go of the run.
+    fn finish_run(&mut self, block: Header, randomness: &[u8; 32], step: &mut Step) -> Result<(), CoreError> {
+        let Some(mut run) = self.run.take() else { return Ok(()) };
+        let epoch = run.controller.epoch();
+        let ending =
+            run.controller.finish(block.view, randomness).map_err(|error| CoreError::Protocol { epoch, error })?;
+        step.extend(ending.effects);
+        let key_error = |error| CoreError::Key { epoch, error };
+        let reason = ending.report.keys.as_ref().err().or(ending.report.share.as_ref().err()).cloned();
+        let record = match ending.share {
+            Some(share) => run.record.complete(share).map_err(key_error)?,
+            None => run.record.fail(reason.as_deref().unwrap_or("no share")).map_err(key_error)?,
+        };
+        step.record(record.clone());
+        let instance = run.controller.broker().instance().clone();
+        step.then(Effect::EndRun(instance.clone()));
+        step.then(Effect::Submit { instance, result: ending.result });
+        step.report(EngineEvent::RunEnded(ending.report));
+        if let Some(reason) = reason {
+            step.report(EngineEvent::KeyFailed { epoch, reason });
+        }
+        match run.commit {
+            Some(commit) => self.check_key(&commit, record, None, step),
+            None => Ok(()),
+        }
+    }
+
+    /// The chain has agreed on an epoch's keys: compare ours.
+    fn on_commit(&mut self, commit: EpochCommit, recalled: Recalled, step: &mut Step) -> Result<(), CoreError> {
+        if let Some(run) = self.run.as_mut().filter(|run| run.controller.epoch() == commit.epoch) {
+            // The board is slow to answer us, but our share may still come out of it.
+            run.commit = Some(commit);
+            return Ok(());
+        }
+        self.check_key(&commit, recalled.next, Some(&recalled.current), step)
+    }
+
+    /// Commits the key the chain expects of us if we hold it: the epoch's own, or else the current epoch's.
+    fn check_key(
+        &mut self,
+        commit: &EpochCommit,
+        record: EpochRecord,
+        current: Option<&EpochRecord>,
+        step: &mut Step,
+    ) -> Result<(), CoreError> {
+        let me = *self.factory.node_id();
+        let epoch = commit.epoch;
+        let Some((index, _)) = commit.expected_of(&me) else {
+            return match record.status() {
+                KeyStatus::Started | KeyStatus::Completed => {
+                    self.fail_key(record, "the chain has committed no key of this node for the epoch", step)
+                }
+                _ => Ok(()),
+            };
+        };
+        let own = record.commit(commit, &me);
+        let recovered = || match current.map(EpochRecord::safe_key) {
+            Some(SafeKey::Key(key)) => record.recover(&key, commit, &me).ok(),
+            _ => None,
+        };
+        match own {
+            Ok(next) => self.commit_key(next, &record, index, false, step),
+            Err(error) if record.status() == KeyStatus::KeyCommitted => Err(CoreError::Key { epoch, error }),
+            Err(error) => match recovered() {
+                Some(next) => self.commit_key(next, &record, index, true, step),
+                None => {
+                    let reason = match (record.status(), record.failure()) {
+                        (KeyStatus::Completed, _) => error.to_string(),
+                        (KeyStatus::Failed, Some(reason)) => reason.to_owned(),
+                        (KeyStatus::Started, _) => "the run was not finished on this node".to_owned(),
+                        _ => "this node took no part in the run".to_owned(),
+                    };
+                    self.fail_key(record, &reason, step)
+                }
+            },
+        }
+    }
+
+    fn commit_key(
+        &self,
+        next: EpochRecord,
+        before: &EpochRecord,
+        index: Index,
+        recovered: bool,
+        step: &mut Step,
+    ) -> Result<(), CoreError> {
+        if before.status() != KeyStatus::KeyCommitted {
+            step.report(EngineEvent::KeyCommitted { epoch: next.epoch(), index, recovered });
+            step.record(next);
+        }
+        Ok(())
+    }
+
+    fn fail_key(&self, record: EpochRecord, reason: &str, step: &mut Step) -> Result<(), CoreError> {
+        let epoch = record.epoch();
+        if record.status() != KeyStatus::Failed {
+            step.record(record.fail(reason).map_err(|error| CoreError::Key { epoch, error })?);
+        }
+        step.report(EngineEvent::KeyFailed { epoch, reason: reason.to_owned() });
+        Ok(())
+    }
+
+    fn runs(&self, epoch: EpochCounter) -> bool {
+        self.run.as_ref().is_some_and(|run| run.controller.epoch() == epoch)
+    }
+
+    fn end_run(&mut self, step: &mut Step) {
+        if let Some(run) = self.run.take() {
+            step.then(Effect::EndRun(run.controller.broker().instance().clone()));
+        }
+    }
+}
+
+impl Run {
+    fn awaits(&self, read: ReadId) -> bool {
+        self.reading.is_some_and(|(id, _)| id == read)
+    }
+}
+
+fn challenge(randomness: &mut dyn Randomness) -> Result<[u8; 32], RandomnessError> {
+    let mut bytes = [0; 32];
+    randomness.fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn sit_out(epoch: EpochCounter, reason: &str, step: &mut Step) {
+    step.report(EngineEvent::SatOut { epoch, reason: reason.to_owned() });
+}

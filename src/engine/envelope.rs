@@ -1,0 +1,211 @@
+//! The envelopes protocol messages travel in **[wire]** (spec section 4).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::bls::{DKG_MESSAGE_TAG, PublicKey, SecretKey, Signature};
+use crate::epoch::InstanceId;
+use crate::secret::SecretBytes;
+
+/// The most bytes of JSON that are looked at; `n = 254` with uncompressed points needs about 33 KiB.
+pub const MAX_POST_BYTES: usize = 64 * 1024;
+/// The most bytes a private message's data may have; a share has 33.
+pub const MAX_PRIVATE_BYTES: usize = 1024;
+/// The most bytes an instance id in a private message may have.
+pub const MAX_INSTANCE_BYTES: usize = 512;
+
+/// A message on a private channel. The channel says who sent it; the message itself is not signed.
+#[derive(Clone)]
+pub struct PrivateMessage {
+    /// The protocol message; a share, if the sender is honest.
+    pub data: SecretBytes,
+    /// The run it belongs to.
+    pub dkg_instance_id: String,
+}
+
+impl PrivateMessage {
+    /// Whether it is small enough to be kept.
+    pub fn fits(&self) -> bool {
+        self.data.len() <= MAX_PRIVATE_BYTES && self.dkg_instance_id.len() <= MAX_INSTANCE_BYTES
+    }
+}
+
+impl fmt::Debug for PrivateMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateMessage({} bytes for {:.80})", self.data.len(), self.dkg_instance_id)
+    }
+}
+
+/// A broadcast, signed with the sender's staking key over the run's name and the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BroadcastMessage {
+    /// The protocol message.
+    pub data: Vec<u8>,
+    /// The run it belongs to.
+    pub dkg_instance_id: String,
+    /// 48 bytes, if the sender is honest.
+    pub signature: Vec<u8>,
+}
+
+impl BroadcastMessage {
+    /// Signs `data` for one run.
+    pub fn sign(data: Vec<u8>, instance: &InstanceId, key: &SecretKey) -> Self {
+        let signature = key.sign(&fingerprint(&data, instance.as_str()), &DKG_MESSAGE_TAG);
+        let dkg_instance_id = instance.as_str().to_owned();
+        BroadcastMessage { data, dkg_instance_id, signature: signature.to_bytes().to_vec() }
+    }
+
+    /// Whether `key` has signed this.
+    pub fn verify(&self, key: &PublicKey) -> bool {
+        Signature::from_bytes(&self.signature).is_ok_and(|signature| {
+            key.verify(&fingerprint(&self.data, &self.dkg_instance_id), &DKG_MESSAGE_TAG, &signature)
+        })
+    }
+
+    /// The JSON that is posted: `{"Data":"<base64>","DKGInstanceID":"…","Signature":"<base64>"}`.
+    pub fn to_json(&self) -> String {
+        let post = Post {
+            data: STANDARD.encode(&self.data),
+            instance: self.dkg_instance_id.clone(),
+            signature: STANDARD.encode(&self.signature),
+        };
+        // A struct of three strings has a JSON form.
+        serde_json::to_string(&post).unwrap_or_default()
+    }
+
+    /// Reads a post. Fields may come in any order and case, once or several times (the last counts), and be missing or
+    /// null, as the reference's reader has it: members beside us must not see more or less than we do.
+    ///
+    /// # Errors
+    /// The text is too long, no JSON object of strings, or not base64 where it has to be.
+    pub fn from_json(text: &str) -> Result<Self, PostError> {
+        if text.len() > MAX_POST_BYTES {
+            return Err(PostError::TooLong(text.len()));
+        }
+        let post: Post = serde_json::from_str(text).map_err(|_| PostError::NotAnEnvelope)?;
+        let decode = |text: &str| {
+            let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+            STANDARD.decode(text).map_err(|_| PostError::NotBase64)
+        };
+        Ok(BroadcastMessage {
+            data: decode(&post.data)?,
+            dkg_instance_id: post.instance,
+            signature: decode(&post.signature)?,
+        })
+    }
+}
+
+/// Why a post is no envelope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// Too long.
+    #[error("it has {0} bytes, and at most {MAX_POST_BYTES} are read")]
+    TooLong(usize),
+    /// Not the JSON of an envelope.
+    #[error("it is not the JSON of an envelope")]
+    NotAnEnvelope,
+    /// Data or signature are not base64.
+    #[error("its data or signature is not base64")]
+    NotBase64,
+}
+
+#[derive(Serialize, Default)]
+struct Post {
+    #[serde(rename = "Data")]
+    data: String,
+    #[serde(rename = "DKGInstanceID")]
+    instance: String,
+    #[serde(rename = "Signature")]
+    signature: String,
+}
+
+impl<'de> Deserialize<'de> for Post {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Post;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an envelope")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Post, A::Error> {
+                let mut post = Post::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let field = match name.to_ascii_lowercase().as_str() {
+                        "data" => &mut post.data,
+                        "dkginstanceid" => &mut post.instance,
+                        "signature" => &mut post.signature,
+                        _ => {
+                            map.next_value::<serde::de::IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if let Some(value) = map.next_value::<Option<String>>()? {
+                        *field = value;
+                    }
+                }
+                Ok(post)
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// What is signed: the RLP encoding of the list `[data, instance id]`.
+fn fingerprint(data: &[u8], instance: &str) -> Vec<u8> {
+    let mut items = rlp_string(data);
+    items.extend(rlp_string(instance.as_bytes()));
+    let mut list = rlp_header(0xc0, items.len());
+    list.extend(items);
+    list
+}
+
+/// A byte string in RLP (Ethereum yellow paper, appendix B).
+fn rlp_string(bytes: &[u8]) -> Vec<u8> {
+    match bytes {
+        [byte] if *byte < 0x80 => vec![*byte],
+        _ => {
+            let mut encoded = rlp_header(0x80, bytes.len());
+            encoded.extend_from_slice(bytes);
+            encoded
+        }
+    }
+}
+
+/// The header of a string (`offset` 0x80) or list (0xc0) of `length` bytes.
+fn rlp_header(offset: u8, length: usize) -> Vec<u8> {
+    match u8::try_from(length) {
+        Ok(short) if short < 56 => vec![offset + short],
+        _ => {
+            let bytes = length.to_be_bytes();
+            let significant = bytes.iter().skip_while(|byte| **byte == 0).copied();
+            // At most 8 bytes of length: 55 + 8 + 0xc0 is 0xff.
+            let mut header = vec![offset + 55];
+            header.extend(significant);
+            header[0] += u8::try_from(header.len() - 1).unwrap_or(8);
+            header
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signed_bytes_are_the_rlp_of_data_and_instance_id() {
+        assert_eq!(fingerprint(&[0x02, 0x01], "dkg-a-1"), b"\xcb\x82\x02\x01\x87dkg-a-1");
+        assert_eq!(fingerprint(&[], ""), [0xc2, 0x80, 0x80]);
+        assert_eq!(fingerprint(&[0x7f], "a"), [0xc2, 0x7f, b'a']);
+        let long = fingerprint(&[7; 300], "x");
+        assert_eq!(long[..6], [0xf9, 0x01, 0x30, 0xb9, 0x01, 0x2c]);
+        assert_eq!(fingerprint(&[9; 60], "xy")[..5], [0xf8, 65, 0xb8, 60, 9]);
+    }
+}

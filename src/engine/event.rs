@@ -1,0 +1,165 @@
+//! What a node tells its host about its runs.
+
+use std::fmt;
+
+use crate::bls::{Index, PublicKey};
+use crate::committee::NodeId;
+use crate::epoch::{EpochCounter, View};
+use crate::protocol::{Disqualification, Phase, Remark};
+
+use super::broker::PostFault;
+
+/// How a run ended on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunReport {
+    /// The epoch the run made keys for.
+    pub epoch: EpochCounter,
+    /// The dealers in the key.
+    pub qualified: Vec<Index>,
+    /// The dealers that are not, and why.
+    pub disqualified: Vec<(Index, Disqualification)>,
+    /// The public result, or why there is none.
+    pub keys: Result<PublicKeys, String>,
+    /// Whether we came out with a private share that matches, and if not, why.
+    pub share: Result<(), String>,
+}
+
+/// The public part of a run's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// The group public key.
+    pub group_key: PublicKey,
+    /// One public key share per member, in order of index.
+    pub key_shares: Vec<PublicKey>,
+    /// Members whose key share is the identity: they cannot sign.
+    pub identity_shares: Vec<Index>,
+}
+
+/// Something a host may want to show, count or act on. Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// We take part in a run.
+    RunStarted {
+        /// The epoch it makes keys for.
+        epoch: EpochCounter,
+        /// Our index.
+        index: Index,
+        /// Members.
+        size: usize,
+        /// The threshold `t`.
+        threshold: usize,
+    },
+    /// We do not take part in a run.
+    SatOut {
+        /// The epoch it makes keys for.
+        epoch: EpochCounter,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// A phase has ended; everything the board held for it has been taken in.
+    PhaseEnded {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+        /// The phase that has ended.
+        phase: Phase,
+        /// The view of the block that ended it.
+        view: View,
+        /// Dealers whose vector stands on the board.
+        dealt: Vec<Index>,
+        /// Complaints on the board: (complainer, accused).
+        complaints: Vec<(Index, Index)>,
+    },
+    /// A dealer is out.
+    Disqualified {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+        /// The dealer.
+        dealer: Index,
+        /// Why.
+        reason: Disqualification,
+    },
+    /// A remark about a member; it excludes nobody.
+    Flagged {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+        /// The member.
+        member: Index,
+        /// What.
+        remark: Remark,
+    },
+    /// A post that was passed over.
+    PostDropped {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+        /// Who posted it.
+        poster: NodeId,
+        /// Why.
+        fault: PostFault,
+    },
+    /// The run has ended on this node; its result is being submitted.
+    RunEnded(RunReport),
+    /// Our key is confirmed by the chain and safe to sign with.
+    KeyCommitted {
+        /// The epoch it serves.
+        epoch: EpochCounter,
+        /// Our index.
+        index: Index,
+        /// An earlier run's key, confirmed anew when the chain left fallback mode.
+        recovered: bool,
+    },
+    /// There is no key for this epoch on this node.
+    KeyFailed {
+        /// The epoch.
+        epoch: EpochCounter,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Takes what a node has to tell. Called on the reactor's thread: return quickly.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn notify(&self, event: &EngineEvent);
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn notify(&self, _: &EngineEvent) {}
+}
+
+impl fmt::Display for EngineEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineEvent::RunStarted { epoch, index, size, threshold } => {
+                write!(f, "epoch {epoch}: run started; we are member {index} of {size}, threshold {threshold}")
+            }
+            EngineEvent::SatOut { epoch, reason } => write!(f, "epoch {epoch}: not taking part: {reason}"),
+            EngineEvent::PhaseEnded { epoch, phase, view, dealt, complaints } => write!(
+                f,
+                "epoch {epoch}: {phase:?} ended at view {view}; {} dealt, {} complaints",
+                dealt.len(),
+                complaints.len()
+            ),
+            EngineEvent::Disqualified { epoch, dealer, reason } => {
+                write!(f, "epoch {epoch}: dealer {dealer} is disqualified: {reason}")
+            }
+            EngineEvent::Flagged { epoch, member, remark } => write!(f, "epoch {epoch}: member {member}: {remark}"),
+            EngineEvent::PostDropped { epoch, poster, fault } => {
+                write!(f, "epoch {epoch}: passed over a post of {poster}: {fault}")
+            }
+            EngineEvent::RunEnded(report) => match (&report.keys, &report.share) {
+                (Err(reason), _) => write!(f, "epoch {}: run failed: {reason}", report.epoch),
+                (Ok(_), Err(reason)) => write!(f, "epoch {}: run ended without a share of ours: {reason}", report.epoch),
+                (Ok(_), Ok(())) => write!(f, "epoch {}: run ended; share stored, result submitted", report.epoch),
+            },
+            EngineEvent::KeyCommitted { epoch, index, recovered } => {
+                let how = if *recovered { ", recovered from an earlier run" } else { "" };
+                write!(f, "epoch {epoch}: our key (index {index}) is committed{how}")
+            }
+            EngineEvent::KeyFailed { epoch, reason } => write!(f, "epoch {epoch}: no key on this node: {reason}"),
+        }
+    }
+}

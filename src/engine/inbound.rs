@@ -1,0 +1,124 @@
+//! Private messages that wait for their run: bounded, and fair between senders. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::envelope::PrivateMessage;
+use crate::committee::NodeId;
+
+/// Private messages that wait at most, from all senders together.
+pub const INBOUND_LIMIT: usize = 1000;
+/// Private messages that wait at most from one sender. An honest one has one share a run for us.
+pub const INBOUND_LIMIT_PER_SENDER: usize = 16;
+
+/// A message was not taken; the sender may try again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InboundError {
+    /// The message is larger than any honest one.
+    #[error("the message is too large")]
+    TooLarge,
+    /// The sender has filled its own share of the queue.
+    #[error("too many messages of this sender wait already")]
+    SenderFull,
+    /// All senders together have filled the queue.
+    #[error("too many messages wait already")]
+    Full,
+    /// The engine has stopped.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// A queue per sender, served in turn. When all is full, the sender that holds most gives way to one that holds less, so
+/// that nobody is crowded out by another.
+#[derive(Default)]
+pub struct FairQueue {
+    senders: BTreeMap<NodeId, VecDeque<PrivateMessage>>,
+    total: usize,
+    /// The sender served last; the next in order has its turn.
+    served: Option<NodeId>,
+    dropped: u64,
+}
+
+impl FairQueue {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Messages that wait.
+    pub fn len(&self) -> usize {
+        self.total
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// Messages refused or pushed out so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// It is too large, or its sender's or the whole queue's limit is reached.
+    pub fn push(&mut self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
+        let result = self.admit(&from, &message);
+        match result {
+            Ok(()) => {
+                self.senders.entry(from).or_default().push_back(message);
+                self.total += 1;
+            }
+            Err(_) => self.dropped += 1,
+        }
+        result
+    }
+
+    /// Takes the next message: each sender in turn has one taken.
+    pub fn pop(&mut self) -> Option<(NodeId, PrivateMessage)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = self.served.map_or(Unbounded, Excluded);
+        let next = self.senders.range((after, Unbounded)).next().or_else(|| self.senders.iter().next());
+        let from = *next?.0;
+        let message = self.take(&from, VecDeque::pop_front)?;
+        self.served = Some(from);
+        Some((from, message))
+    }
+
+    fn admit(&mut self, from: &NodeId, message: &PrivateMessage) -> Result<(), InboundError> {
+        if !message.fits() {
+            return Err(InboundError::TooLarge);
+        }
+        let held = self.senders.get(from).map_or(0, VecDeque::len);
+        if held >= INBOUND_LIMIT_PER_SENDER {
+            return Err(InboundError::SenderFull);
+        }
+        if self.total < INBOUND_LIMIT {
+            return Ok(());
+        }
+        let most = self.senders.iter().max_by_key(|(_, queue)| queue.len()).map(|(id, queue)| (*id, queue.len()));
+        match most {
+            Some((greediest, most)) if most > held + 1 => {
+                self.take(&greediest, VecDeque::pop_back);
+                self.dropped += 1;
+                Ok(())
+            }
+            _ => Err(InboundError::Full),
+        }
+    }
+
+    fn take(
+        &mut self,
+        from: &NodeId,
+        end: impl FnOnce(&mut VecDeque<PrivateMessage>) -> Option<PrivateMessage>,
+    ) -> Option<PrivateMessage> {
+        let queue = self.senders.get_mut(from)?;
+        let message = end(queue)?;
+        if queue.is_empty() {
+            self.senders.remove(from);
+        }
+        self.total -= 1;
+        Some(message)
+    }
+}

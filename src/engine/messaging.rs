@@ -1,0 +1,258 @@
+//! The MessagingEngine: private messages to and from peers, for the node's whole life.
+//!
+//! ```text
+//! reactor -> BrokerTunnel -> [ dispatcher: delay queue ] -> [ senders ] -> Network
+//!                                    ^---- failed: try again later ----'
+//! Network -> process() -> fair queue in the BrokerTunnel -> reactor
+//! ```
+//!
+//! The decisions (what is due, what is tried again when, what is given up) are in [`Outbox`]; the threads only wait and
+//! call the network.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::envelope::PrivateMessage;
+use super::inbound::InboundError;
+use super::lifecycle::{Inbox, Mailbox, Received, STOP_LIMIT, SpawnError, Stuck, Worker, inbox};
+use super::retry::{MAX_WAIT, RetryPolicy};
+use super::tunnel::BrokerTunnel;
+use crate::committee::NodeId;
+use crate::epoch::InstanceId;
+use crate::network::{Network, NetworkError};
+
+/// Messages that wait to be sent at most.
+pub const OUTBOUND_LIMIT: usize = 2048;
+/// Inputs the dispatcher's inbox holds at most.
+const DISPATCHER_INBOX: usize = 4096;
+/// Threads that call the network: a few slow peers must not hold up the others.
+pub const SENDER_THREADS: usize = 3;
+
+/// How outbound messages are tried again. The defaults give up after about 8 minutes; complaints settle the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagingEngineConfig {
+    /// Tries after the first before a message is given up.
+    pub retry_max: u32,
+    /// The wait between the first two tries; it doubles each time.
+    pub retry_base_wait: Duration,
+    /// How far each wait may stray from that, in percent.
+    pub retry_jitter_percent: u32,
+}
+
+impl Default for MessagingEngineConfig {
+    fn default() -> Self {
+        MessagingEngineConfig { retry_max: 9, retry_base_wait: Duration::from_secs(1), retry_jitter_percent: 25 }
+    }
+}
+
+impl MessagingEngineConfig {
+    fn policy(self) -> RetryPolicy {
+        RetryPolicy {
+            retries: Some(self.retry_max),
+            base_wait: self.retry_base_wait,
+            jitter_percent: self.retry_jitter_percent,
+            max_wait: MAX_WAIT,
+        }
+    }
+}
+
+/// A message on its way out.
+pub(super) struct Outbound {
+    pub(super) to: NodeId,
+    pub(super) message: PrivateMessage,
+}
+
+pub(super) enum DispatcherInput {
+    Send(Outbound),
+    EndRun(InstanceId),
+    /// A sender has done its work and waits for more.
+    Sent { sender: usize, job: Job, result: Result<(), NetworkError> },
+}
+
+/// A message with its history.
+pub(super) struct Job {
+    outbound: Outbound,
+    failures: u32,
+    due: Instant,
+}
+
+/// What waits to be sent, and when: the dispatcher's decisions, without its thread.
+struct Outbox {
+    policy: RetryPolicy,
+    waiting: Vec<Job>,
+    /// Runs whose messages are of no use any more. Only the last: older ones have none left.
+    ended: Option<InstanceId>,
+}
+
+impl Outbox {
+    fn new(policy: RetryPolicy) -> Self {
+        Outbox { policy, waiting: Vec::new(), ended: None }
+    }
+
+    fn add(&mut self, outbound: Outbound, now: Instant) {
+        if self.waiting.len() >= OUTBOUND_LIMIT {
+            log::error!("{} messages wait to be sent; the one to {} is dropped", OUTBOUND_LIMIT, outbound.to);
+            return;
+        }
+        self.waiting.push(Job { outbound, failures: 0, due: now });
+    }
+
+    fn end_run(&mut self, instance: InstanceId) {
+        self.waiting.retain(|job| job.outbound.message.dkg_instance_id != instance.as_str());
+        self.ended = Some(instance);
+    }
+
+    /// The message that has waited longest, if it is due.
+    fn take_due(&mut self, now: Instant) -> Option<Job> {
+        let (position, job) = self.waiting.iter().enumerate().min_by_key(|(_, job)| job.due)?;
+        if job.due > now { None } else { Some(self.waiting.swap_remove(position)) }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.waiting.iter().map(|job| job.due).min()
+    }
+
+    fn failed(&mut self, mut job: Job, error: &NetworkError, now: Instant) {
+        let instance = &job.outbound.message.dkg_instance_id;
+        if self.ended.as_ref().is_some_and(|ended| ended.as_str() == instance) {
+            return;
+        }
+        job.failures += 1;
+        match self.policy.retry_at(job.failures, now) {
+            Some(due) => {
+                log::debug!("{instance}: message to {} not delivered ({error}); trying again", job.outbound.to);
+                job.due = due;
+                self.waiting.push(job);
+            }
+            None => log::error!(
+                "{instance}: message to {} given up after {} tries: {error}; if it was a share, its receiver will complain",
+                job.outbound.to,
+                job.failures
+            ),
+        }
+    }
+}
+
+/// Sends and receives private messages; one for the node's life, whatever runs come and go.
+pub struct MessagingEngine {
+    tunnel: BrokerTunnel,
+    network: Arc<dyn Network>,
+    dispatcher: Mailbox<DispatcherInput>,
+    senders: Vec<Mailbox<Job>>,
+    workers: Mutex<Vec<Worker>>,
+}
+
+impl MessagingEngine {
+    /// Starts the engine's threads at one end of `tunnel`.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn new(
+        network: Arc<dyn Network>,
+        tunnel: BrokerTunnel,
+        config: MessagingEngineConfig,
+    ) -> Result<Self, SpawnError> {
+        let (dispatcher, dispatcher_inbox) = inbox(DISPATCHER_INBOX);
+        let (senders, sender_inboxes): (Vec<_>, Vec<_>) = (0..SENDER_THREADS).map(|_| inbox::<Job>(1)).unzip();
+        let engine = MessagingEngine {
+            tunnel: tunnel.clone(),
+            network: Arc::clone(&network),
+            dispatcher: dispatcher.clone(),
+            senders: senders.clone(),
+            workers: Mutex::new(Vec::new()),
+        };
+        let panicked = |what: &'static str| move || log::error!("the messaging engine's {what} has panicked");
+        let mut workers = vec![Worker::spawn(
+            "dkg-dispatch",
+            move || dispatch(&dispatcher_inbox, Outbox::new(config.policy()), &senders),
+            panicked("dispatcher"),
+        )?];
+        for (number, inbox) in sender_inboxes.into_iter().enumerate() {
+            let (network, dispatcher) = (Arc::clone(&network), dispatcher.clone());
+            workers.push(Worker::spawn(
+                &format!("dkg-send-{number}"),
+                move || send(number, &inbox, &*network, &dispatcher),
+                panicked("sender"),
+            )?);
+        }
+        *engine.workers.lock() = workers;
+        tunnel.connect_dispatcher(dispatcher);
+        Ok(engine)
+    }
+
+    /// Takes a private message that the network has received. `origin` must be authenticated by the network.
+    ///
+    /// # Errors
+    /// It is too large, or too many wait; the network should tell the sender, which tries again later.
+    pub fn process(&self, origin: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
+        if self.dispatcher.is_stopped() {
+            return Err(InboundError::Stopped);
+        }
+        self.tunnel.arrived(origin, message)
+    }
+
+    /// Stops the threads, whatever they are waiting for. A second call does nothing.
+    ///
+    /// # Errors
+    /// The host's network did not return after its shutdown; its thread is left to itself.
+    pub fn stop(&self) -> Result<(), Stuck> {
+        self.dispatcher.stop();
+        self.senders.iter().for_each(Mailbox::stop);
+        self.network.shutdown();
+        let deadline = Instant::now() + STOP_LIMIT;
+        let workers = std::mem::take(&mut *self.workers.lock());
+        workers.into_iter().map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
+    }
+}
+
+impl Drop for MessagingEngine {
+    fn drop(&mut self) {
+        if let Err(stuck) = self.stop() {
+            log::error!("{stuck}");
+        }
+    }
+}
+
+fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, senders: &[Mailbox<Job>]) {
+    let mut idle: Vec<usize> = (0..senders.len()).collect();
+    loop {
+        while let Some(&sender) = idle.last() {
+            let Some(job) = outbox.take_due(Instant::now()) else { break };
+            idle.pop();
+            if senders.get(sender).is_none_or(|mailbox| mailbox.send(job).is_err()) {
+                return;
+            }
+        }
+        // With no sender idle nothing can be sent, whatever is due; the sender's word will wake us.
+        let until = if idle.is_empty() { None } else { outbox.next_due() };
+        match inbox.receive(until) {
+            Received::Message(DispatcherInput::Send(outbound)) => outbox.add(outbound, Instant::now()),
+            Received::Message(DispatcherInput::EndRun(instance)) => outbox.end_run(instance),
+            Received::Message(DispatcherInput::Sent { sender, job, result }) => {
+                idle.push(sender);
+                if let Err(error) = result {
+                    outbox.failed(job, &error, Instant::now());
+                }
+            }
+            Received::Woken => {}
+            Received::Stopped => return,
+        }
+    }
+}
+
+fn send(number: usize, inbox: &Inbox<Job>, network: &dyn Network, dispatcher: &Mailbox<DispatcherInput>) {
+    loop {
+        match inbox.receive(None) {
+            Received::Message(job) => {
+                let result = network.send(&job.outbound.to, &job.outbound.message);
+                if dispatcher.send(DispatcherInput::Sent { sender: number, job, result }).is_err() {
+                    return;
+                }
+            }
+            Received::Woken => {}
+            Received::Stopped => return,
+        }
+    }
+}

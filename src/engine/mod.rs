@@ -1,0 +1,63 @@
+//! One node's side of every run: the pure core that decides, and the threads that carry out.
+//!
+//! ```text
+//!  host's chain                                        whiteboard
+//!    | events, blocks                                   ^ post, submit   | pages, as of a block
+//!    v                                                  |                v
+//!  [ dkg-reactor ]  Core::step(input) -> Step -> [ dkg-publisher ]  [ dkg-poller ]
+//!    ^       |         Step::persist(state) -> effects                   |
+//!    |       |                                                           |
+//!    |       +--> BrokerTunnel -> [ dkg-dispatch ] -> [ dkg-send-0.. ] -> Network
+//!    +----------- BrokerTunnel <- process() <---------------------------- Network
+//! ```
+//!
+//! # Which is which
+//!
+//! | name | what it is here |
+//! | --- | --- |
+//! | [`ReactorEngine`] | the reactor's thread and handle; the decisions are in [`Core`] |
+//! | [`MessagingEngine`] | dispatcher, sender threads and the inbound queue, for the node's life |
+//! | [`Controller`], [`ControllerFactory`] | one run's protocol; made anew for each run |
+//! | [`Broker`] | signs, verifies and numbers what one run says and hears |
+//! | [`BrokerTunnel`] | joins the MessagingEngine to whatever run is on |
+//! | [`DkgContractClient`](crate::chain::DkgContractClient) | the host's access to the whiteboard |
+//! | [`DkgState`](crate::store::DkgState) | the key states, on the host's store |
+//!
+//! # What it does not promise
+//!
+//! Messages must arrive within the phase they belong to: the protocol is safe with up to `t` malicious members, but a
+//! member cut off for a whole phase counts as one of them. A node that is stopped in the middle of a run does not deal
+//! again in that run.
+
+mod agenda;
+mod broker;
+mod controller;
+mod core;
+mod envelope;
+mod event;
+mod inbound;
+mod lifecycle;
+mod messaging;
+mod randomness;
+mod reactor;
+mod retry;
+mod step;
+mod tunnel;
+mod whiteboard;
+
+pub use agenda::{Action, Agenda};
+pub use broker::{Broker, Opened, PostFault};
+pub use controller::{Controller, ControllerFactory, StartError};
+pub use core::{Core, CoreError, DEFAULT_POLL_STEP};
+pub use envelope::{
+    BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_BYTES, MAX_PRIVATE_BYTES, PostError, PrivateMessage,
+};
+pub use event::{EngineEvent, NoObserver, Observer, PublicKeys, RunReport};
+pub use inbound::{FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER, InboundError};
+pub use lifecycle::{STOP_LIMIT, Signal, SpawnError, Stuck};
+pub use messaging::{MessagingEngine, MessagingEngineConfig, OUTBOUND_LIMIT, SENDER_THREADS};
+pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessError};
+pub use reactor::{EngineError, EventHandle, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
+pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy};
+pub use step::{Effect, Input, ReadId, ReadRequest, Recalled, Step, epochs_of};
+pub use whiteboard::{POST_LIMIT, READ_PAGE, WhiteboardConfig};

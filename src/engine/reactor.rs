@@ -1,0 +1,355 @@
+//! The ReactorEngine: owns the run. One thread around the [`Core`], and the poller and publisher it commands.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::controller::ControllerFactory;
+use super::core::{Core, CoreError, DEFAULT_POLL_STEP};
+use super::event::Observer;
+use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
+use super::randomness::Randomness;
+use super::step::{Effect, Input, Recalled, epochs_of};
+use super::tunnel::BrokerTunnel;
+use super::whiteboard::{self, PollerInput, PublisherInput, WhiteboardConfig};
+use crate::chain::DkgContractClient;
+use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View};
+use crate::store::{DkgState, StoreError};
+
+/// Events and pages the reactor's inbox holds; a host that is further ahead waits.
+pub const REACTOR_INBOX: usize = 1024;
+/// Requests the poller's and the publisher's inboxes hold.
+const BOARD_INBOX: usize = 2048;
+
+/// What makes the engine stop for good. Nothing that other members do leads here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed or refused; going on would be a guess.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The core was led into a step it does not have.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// A thread could not be started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// A thread did not end in time.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
+    /// No whiteboard client was given.
+    #[error("a node needs at least one whiteboard client")]
+    NoClient,
+    /// A thread panicked: in the host's code, or by a fault of the engine.
+    #[error("the {0} has panicked; see the program's error output")]
+    Panicked(&'static str),
+}
+
+/// Settings of a [`ReactorEngine`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReactorConfig {
+    /// Views between two reads of the board within a phase.
+    pub poll_step: u64,
+    /// How to deal with a whiteboard that does not answer.
+    pub whiteboard: WhiteboardConfig,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        ReactorConfig { poll_step: DEFAULT_POLL_STEP, whiteboard: WhiteboardConfig::default() }
+    }
+}
+
+/// What a [`ReactorEngine`] is made of; all of it is the host's choice.
+pub struct ReactorParts {
+    /// Settings.
+    pub config: ReactorConfig,
+    /// Where the chain stands; all later events go to [`ReactorEngine::events`].
+    pub snapshot: Snapshot,
+    /// Where keys are kept.
+    pub state: DkgState,
+    /// Makes the Controller of each run.
+    pub factory: ControllerFactory,
+    /// Whiteboard clients, in order of preference.
+    pub clients: Vec<Arc<dyn DkgContractClient>>,
+    /// The way to the MessagingEngine.
+    pub tunnel: BrokerTunnel,
+    /// Where seeds come from.
+    pub randomness: Box<dyn Randomness>,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+pub(super) enum ReactorInput {
+    Event(ProtocolEvent),
+    Board(Input),
+}
+
+/// Runs the node's DKGs: starts one when an epoch's setup phase begins, carries it through its phases as blocks are
+/// finalized, and checks the key when the epoch is committed.
+pub struct ReactorEngine {
+    reactor: Mailbox<ReactorInput>,
+    clients: Vec<Arc<dyn DkgContractClient>>,
+    worked_off: Arc<AtomicU64>,
+    ready: Signal<()>,
+    done: Signal<Result<(), EngineError>>,
+    worker: Mutex<Option<Worker>>,
+}
+
+/// Hands the chain's events to an engine. Clones go to the same engine.
+#[derive(Clone)]
+pub struct EventHandle {
+    reactor: Mailbox<ReactorInput>,
+    worked_off: Arc<AtomicU64>,
+}
+
+impl EventHandle {
+    /// The latest finalized view for which the engine has done all there was to do.
+    pub fn worked_off(&self) -> View {
+        View(self.worked_off.load(Ordering::Acquire))
+    }
+}
+
+impl ProtocolEvents for EventHandle {
+    /// Waits while [`REACTOR_INBOX`] events wait; an engine that has stopped takes none. Do not call it from an
+    /// [`Observer`].
+    fn on_event(&self, event: ProtocolEvent) {
+        if self.reactor.send(ReactorInput::Event(event)) == Err(Refused::Stopped) {
+            log::trace!("an event came after the engine had stopped");
+        }
+    }
+}
+
+impl ReactorEngine {
+    /// Starts the engine's threads.
+    ///
+    /// # Errors
+    /// No whiteboard client, or the system gives no more threads.
+    pub fn new(parts: ReactorParts) -> Result<Self, EngineError> {
+        if parts.clients.is_empty() {
+            return Err(EngineError::NoClient);
+        }
+        let (reactor, reactor_inbox) = inbox(REACTOR_INBOX);
+        let (poller, poller_inbox) = inbox(BOARD_INBOX);
+        let (publisher, publisher_inbox) = inbox(BOARD_INBOX);
+        let engine = ReactorEngine {
+            reactor: reactor.clone(),
+            clients: parts.clients.clone(),
+            worked_off: Arc::default(),
+            ready: Signal::new(),
+            done: Signal::new(),
+            worker: Mutex::new(None),
+        };
+        let failure: Signal<EngineError> = Signal::new();
+        let fail = |what: &'static str| {
+            let (failure, reactor) = (failure.clone(), reactor.clone());
+            move || {
+                failure.raise(EngineError::Panicked(what));
+                reactor.stop();
+            }
+        };
+        let ReactorParts { config, snapshot, state, factory, clients, tunnel, randomness, observer } = parts;
+        let reading = {
+            let (clients, reactor) = (clients.clone(), reactor.clone());
+            let body = move || whiteboard::poll(&poller_inbox, &clients, config.whiteboard, &reactor);
+            Worker::spawn("dkg-poller", body, fail("whiteboard poller"))?
+        };
+        let posting = {
+            let clients = clients.clone();
+            let body = move || whiteboard::publish(&publisher_inbox, &clients, config.whiteboard);
+            Worker::spawn("dkg-publisher", body, fail("whiteboard publisher"))?
+        };
+        tunnel.connect_reactor(reactor.clone());
+        let board = Board { poller, publisher, clients, workers: vec![reading, posting] };
+        let mut runner = Runner {
+            core: Core::new(factory, config.poll_step, randomness),
+            state,
+            tunnel,
+            observer,
+            board,
+            worked_off: Arc::clone(&engine.worked_off),
+        };
+        let (ready, done) = (engine.ready.clone(), engine.done.clone());
+        let told = failure.clone();
+        let body = move || {
+            let ran = runner.run(&reactor_inbox, snapshot, &ready);
+            drop(reactor_inbox);
+            let stopped = runner.board.stop();
+            drop(runner);
+            let result = ran.and(told.get().map_or(Ok(()), Err)).and(stopped.map_err(EngineError::from));
+            if let Err(error) = &result {
+                log::error!("the DKG engine has stopped for good: {error}");
+            }
+            done.raise(result);
+        };
+        let done = engine.done.clone();
+        let panicked = move || done.raise(Err(EngineError::Panicked("reactor")));
+        *engine.worker.lock() = Some(Worker::spawn("dkg-reactor", body, panicked)?);
+        Ok(engine)
+    }
+
+    /// Raised when the engine has dealt with where the chain stood at its start.
+    pub fn ready(&self) -> Signal<()> {
+        self.ready.clone()
+    }
+
+    /// Raised when the engine has stopped: because it was told to, or with what stopped it for good.
+    pub fn done(&self) -> Signal<Result<(), EngineError>> {
+        self.done.clone()
+    }
+
+    /// The way for the chain's events.
+    pub fn events(&self) -> EventHandle {
+        EventHandle { reactor: self.reactor.clone(), worked_off: Arc::clone(&self.worked_off) }
+    }
+
+    /// The setup phase of epoch `current` has begun with block `first`: take part in the run for the next epoch.
+    pub fn epoch_setup_phase_started(&self, current: EpochCounter, first: Header, setup: EpochSetup) {
+        self.events().on_event(ProtocolEvent::EpochSetupPhaseStarted { current, first, setup });
+    }
+
+    /// The committed phase of epoch `current` has begun with block `first`: compare our share with what was committed.
+    pub fn epoch_committed_phase_started(&self, current: EpochCounter, first: Header, commit: EpochCommit) {
+        self.events().on_event(ProtocolEvent::EpochCommittedPhaseStarted { current, first, commit });
+    }
+
+    /// A block was finalized.
+    pub fn block_finalized(&self, header: Header) {
+        self.events().on_event(ProtocolEvent::BlockFinalized(header));
+    }
+
+    /// Stops the engine, whatever its threads are waiting for, and waits until they have ended. A second call returns the
+    /// same.
+    ///
+    /// # Errors
+    /// What had stopped the engine for good before; or a whiteboard client that does not return after its shutdown.
+    pub fn stop(&self) -> Result<(), EngineError> {
+        self.reactor.stop();
+        for client in &self.clients {
+            client.shutdown();
+        }
+        if let Some(worker) = self.worker.lock().take() {
+            if worker.is_current() {
+                // An observer has dropped the engine on its own thread, which ends by itself.
+                return Ok(());
+            }
+            // The reactor itself waits up to one limit for the two threads it commands.
+            worker.join_by(Instant::now() + STOP_LIMIT + STOP_LIMIT / 10)?;
+        }
+        self.done.get().unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for ReactorEngine {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            log::error!("{error}");
+        }
+    }
+}
+
+/// The threads at the whiteboard, commanded by the reactor.
+struct Board {
+    poller: Mailbox<PollerInput>,
+    publisher: Mailbox<PublisherInput>,
+    clients: Vec<Arc<dyn DkgContractClient>>,
+    workers: Vec<Worker>,
+}
+
+impl Board {
+    fn stop(&mut self) -> Result<(), Stuck> {
+        self.poller.stop();
+        self.publisher.stop();
+        self.clients.iter().for_each(|client| client.shutdown());
+        let deadline = Instant::now() + STOP_LIMIT;
+        self.workers.drain(..).map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
+    }
+}
+
+/// What the reactor's thread works with.
+struct Runner {
+    core: Core,
+    state: DkgState,
+    tunnel: BrokerTunnel,
+    observer: Arc<dyn Observer>,
+    board: Board,
+    worked_off: Arc<AtomicU64>,
+}
+
+impl Runner {
+    /// The reactor's loop: receive, step, persist, carry out.
+    fn run(
+        &mut self,
+        inbox: &Inbox<ReactorInput>,
+        snapshot: Snapshot,
+        ready: &Signal<()>,
+    ) -> Result<(), EngineError> {
+        if let Some(event) = snapshot.into_event() {
+            self.event(event)?;
+        }
+        ready.raise(());
+        loop {
+            while self.core.wants_private()
+                && !inbox.is_stopped()
+                && let Some((from, message)) = self.tunnel.take()
+            {
+                self.step(Input::Private(from, message))?;
+            }
+            match inbox.receive(None) {
+                Received::Message(ReactorInput::Event(event)) => self.event(event)?,
+                Received::Message(ReactorInput::Board(input)) => self.step(input)?,
+                Received::Woken => {}
+                Received::Stopped => return Ok(()),
+            }
+        }
+    }
+
+    fn event(&mut self, event: ProtocolEvent) -> Result<(), EngineError> {
+        let recalled = match epochs_of(&event) {
+            Some((current, next)) => {
+                Some(Recalled { current: self.state.record(current)?, next: self.state.record(next)? })
+            }
+            None => None,
+        };
+        self.step(Input::Event(event, recalled))
+    }
+
+    fn step(&mut self, input: Input) -> Result<(), EngineError> {
+        let step = self.core.step(input)?;
+        for effect in step.persist(&self.state)? {
+            self.carry_out(effect);
+        }
+        self.worked_off.store(self.core.worked_off().0, Ordering::Release);
+        Ok(())
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        let told = match effect {
+            Effect::SendPrivate { to, message } => {
+                self.tunnel.send(to, message);
+                Ok(())
+            }
+            Effect::Read(request) => self.board.poller.try_send(PollerInput::Read(request)),
+            Effect::Post { instance, content } => {
+                self.board.publisher.try_send(PublisherInput::Post { instance, content })
+            }
+            Effect::Submit { instance, result } => {
+                self.board.publisher.try_send(PublisherInput::Submit { instance, result })
+            }
+            Effect::EndRun(instance) => {
+                self.tunnel.end_run(instance.clone());
+                let poller = self.board.poller.try_send(PollerInput::Abandon);
+                poller.and(self.board.publisher.try_send(PublisherInput::EndRun(instance)))
+            }
+            Effect::Report(event) => {
+                log::info!("{event}");
+                self.observer.notify(&event);
+                Ok(())
+            }
+        };
+        if told == Err(Refused::Full) {
+            log::error!("the whiteboard's threads are too far behind; a request to them was dropped");
+        }
+    }
+}

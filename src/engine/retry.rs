@@ -1,0 +1,81 @@
+//! When to try again, and whom to ask. Pure.
+
+use std::time::{Duration, Instant};
+
+/// No wait is longer than this, however often something has failed.
+pub const MAX_WAIT: Duration = Duration::from_secs(1024);
+
+/// Exponential backoff with jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries after the first; `None` for as many as it takes.
+    pub retries: Option<u32>,
+    /// The first wait; each further one is twice as long.
+    pub base_wait: Duration,
+    /// How far a wait may stray from that, in percent, either way.
+    pub jitter_percent: u32,
+    /// No wait is longer than this (before jitter).
+    pub max_wait: Duration,
+}
+
+impl RetryPolicy {
+    /// The wait after `failures` failures in a row (1, 2, …), or `None` when it is time to give up. `random` is any number,
+    /// drawn anew each time.
+    pub fn wait(&self, failures: u32, random: u64) -> Option<Duration> {
+        if self.retries.is_some_and(|retries| failures > retries) {
+            return None;
+        }
+        let doublings = failures.saturating_sub(1).min(31);
+        let wait = self.base_wait.saturating_mul(1 << doublings).min(self.max_wait).min(MAX_WAIT);
+        let spread = wait.mul_f64(f64::from(self.jitter_percent.min(100)) / 100.0);
+        // From -spread to +spread.
+        let share = (random >> 11) as f64 / (1u64 << 53) as f64;
+        Some(wait - spread + (2 * spread).mul_f64(share))
+    }
+
+    /// The moment after that wait.
+    pub(crate) fn retry_at(&self, failures: u32, now: Instant) -> Option<Instant> {
+        use rand::TryRng;
+        // Jitter only spreads load: the middle will do if the system has no randomness to give.
+        let random = rand::rngs::SysRng.try_next_u64().unwrap_or(u64::MAX / 2);
+        Some(now + self.wait(failures, random)?)
+    }
+}
+
+/// Failures in a row after which the next client is tried.
+pub const FAILURES_BEFORE_NEXT: u32 = 2;
+
+/// Which of several whiteboard clients to ask: the first, and after 2 failures in a row the next, round and round. The last
+/// that worked stays preferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failover {
+    clients: usize,
+    current: usize,
+    failures: u32,
+}
+
+impl Failover {
+    /// Among this many clients (at least one).
+    pub fn new(clients: usize) -> Self {
+        Failover { clients: clients.max(1), current: 0, failures: 0 }
+    }
+
+    /// The client to ask.
+    pub fn current(&self) -> usize {
+        self.current
+    }
+
+    /// The client answered.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The client did not answer.
+    pub fn failed(&mut self) {
+        self.failures += 1;
+        if self.failures >= FAILURES_BEFORE_NEXT {
+            self.failures = 0;
+            self.current = (self.current + 1) % self.clients;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The BrokerTunnel: what joins the node's one MessagingEngine to whatever run is going on.
+//!
+//! Nothing in it belongs to a run. A run that ends leaves no listener behind; the messages that wait are there for the next
+//! one (in the reference a failed run's Broker goes on taking them).
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::envelope::PrivateMessage;
+use super::inbound::{FairQueue, InboundError};
+use super::lifecycle::Mailbox;
+use super::messaging::{DispatcherInput, Outbound};
+use super::reactor::ReactorInput;
+use crate::committee::NodeId;
+use crate::epoch::InstanceId;
+
+/// Joins one [`MessagingEngine`](super::MessagingEngine) to one [`ReactorEngine`](super::ReactorEngine). Clones are the same
+/// tunnel.
+#[derive(Clone, Default)]
+pub struct BrokerTunnel(Arc<Ends>);
+
+#[derive(Default)]
+struct Ends {
+    inbound: Mutex<FairQueue>,
+    reactor: Mutex<Option<Mailbox<ReactorInput>>>,
+    dispatcher: Mutex<Option<Mailbox<DispatcherInput>>>,
+}
+
+impl BrokerTunnel {
+    /// A tunnel with nothing at either end yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn connect_reactor(&self, reactor: Mailbox<ReactorInput>) {
+        *self.0.reactor.lock() = Some(reactor);
+    }
+
+    pub(super) fn connect_dispatcher(&self, dispatcher: Mailbox<DispatcherInput>) {
+        *self.0.dispatcher.lock() = Some(dispatcher);
+    }
+
+    /// Puts a message that has arrived where the reactor finds it.
+    pub(super) fn arrived(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
+        self.0.inbound.lock().push(from, message)?;
+        if let Some(reactor) = &*self.0.reactor.lock() {
+            reactor.wake();
+        }
+        Ok(())
+    }
+
+    /// The next message that has arrived.
+    pub(super) fn take(&self) -> Option<(NodeId, PrivateMessage)> {
+        self.0.inbound.lock().pop()
+    }
+
+    /// Messages refused or pushed out so far, because they or their sender's queue were too large.
+    pub fn dropped(&self) -> u64 {
+        self.0.inbound.lock().dropped()
+    }
+
+    /// Hands a message to the sender threads; never waits.
+    pub(super) fn send(&self, to: NodeId, message: PrivateMessage) {
+        self.tell_dispatcher(DispatcherInput::Send(Outbound { to, message }));
+    }
+
+    /// Lets go of what still waits to be sent for a run.
+    pub(super) fn end_run(&self, instance: InstanceId) {
+        self.tell_dispatcher(DispatcherInput::EndRun(instance));
+    }
+
+    fn tell_dispatcher(&self, input: DispatcherInput) {
+        let refused = match &*self.0.dispatcher.lock() {
+            Some(dispatcher) => dispatcher.try_send(input).err(),
+            None => Some(super::lifecycle::Refused::Stopped),
+        };
+        if let Some(refused) = refused {
+            log::warn!("an outbound private message was dropped ({refused:?}); complaints will settle it");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A network inside one process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::RwLock;
+
+use super::{Network, NetworkError};
+use crate::committee::NodeId;
+use crate::engine::{MessagingEngine, PrivateMessage};
+
+/// Joins the MessagingEngines of nodes in one process. Clones are the same network.
+#[derive(Clone, Default)]
+pub struct MemoryNetwork {
+    nodes: Arc<RwLock<BTreeMap<NodeId, Weak<MessagingEngine>>>>,
+}
+
+/// One node's access to a [`MemoryNetwork`].
+pub struct MemoryPort {
+    network: MemoryNetwork,
+    me: NodeId,
+}
+
+impl MemoryNetwork {
+    /// A network without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the node `me` sends through.
+    pub fn port(&self, me: NodeId) -> MemoryPort {
+        MemoryPort { network: self.clone(), me }
+    }
+
+    /// From now on messages to `node` reach this engine, for as long as it lives.
+    pub fn attach(&self, node: NodeId, engine: &Arc<MessagingEngine>) {
+        self.nodes.write().insert(node, Arc::downgrade(engine));
+    }
+}
+
+impl Network for MemoryPort {
+    fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
+        let engine = self.network.nodes.read().get(to).and_then(Weak::upgrade);
+        let unreachable = |why: String| NetworkError::Unreachable(*to, why);
+        let engine = engine.ok_or_else(|| unreachable("it is not running".into()))?;
+        engine.process(self.me, message.clone()).map_err(|error| unreachable(error.to_string()))
+    }
+}

@@ -1,0 +1,297 @@
+//! One dealer as one member sees it: its vector, its share for us, and the complaints about it.
+//!
+//! Taking a message in is cheap and never touches the curve. What needs curve arithmetic waits until it is settled; see
+//! [`Dealer::claims`].
+
+use std::collections::BTreeMap;
+
+use super::Phase;
+use super::fault::{Disqualification, Remark};
+use super::message;
+use crate::bls::{CommitmentVector, G2Point, Index, Scalar, UncheckedVector, VectorEncoding};
+
+/// A dealer's commitment vector, on its way to being trusted.
+enum Vector {
+    Missing,
+    /// The right number of bytes; nothing else is known.
+    Unjudged(Vec<u8>),
+    Valid(CommitmentVector),
+}
+
+/// The dealer's share for us.
+enum Share {
+    Missing,
+    /// Something came, but no share.
+    Malformed,
+    /// A scalar, not yet held against the vector.
+    Unjudged(Scalar),
+    Wrong(Scalar),
+    Valid(Scalar),
+}
+
+/// What is known of one member's complaint about this dealer.
+#[derive(Default)]
+struct Complaint {
+    /// The complaint stands on the board. (An answer may come first.)
+    made: bool,
+    answer: Answer,
+}
+
+#[derive(Default)]
+enum Answer {
+    #[default]
+    None,
+    /// Held against the vector once both vector and complaint are there.
+    Unjudged(Scalar),
+    Correct,
+}
+
+/// An equation to check: `g2^share` must be the value of the vector at the member's abscissa.
+pub(super) struct Claim {
+    pub(super) about: ClaimKind,
+    pub(super) image: G2Point,
+    pub(super) share: Scalar,
+}
+
+/// What a claim decides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimKind {
+    OwnShare,
+    Answer(Index),
+}
+
+pub(super) struct Dealer {
+    index: Index,
+    me: Index,
+    size: usize,
+    threshold: usize,
+    encoding: VectorEncoding,
+    vector: Vector,
+    share: Share,
+    complaints: BTreeMap<Index, Complaint>,
+    /// Our complaint has been made; it counts where it stands on the board, like everybody's.
+    complained: bool,
+    verdict: Option<Disqualification>,
+}
+
+impl Dealer {
+    pub(super) fn new(index: Index, parameters: &super::Parameters) -> Self {
+        Dealer {
+            index,
+            me: parameters.me,
+            size: parameters.size,
+            threshold: parameters.threshold,
+            encoding: parameters.encoding,
+            vector: Vector::Missing,
+            share: Share::Missing,
+            complaints: BTreeMap::new(),
+            complained: false,
+            verdict: None,
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Option<&Disqualification> {
+        self.verdict.as_ref()
+    }
+
+    pub(super) fn vector(&self) -> Option<&CommitmentVector> {
+        match &self.vector {
+            Vector::Valid(vector) => Some(vector),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_vector(&self) -> bool {
+        !matches!(self.vector, Vector::Missing)
+    }
+
+    pub(super) fn has_share(&self) -> bool {
+        !matches!(self.share, Share::Missing)
+    }
+
+    /// Our valid share of this dealer's secret.
+    pub(super) fn valid_share(&self) -> Option<&Scalar> {
+        match &self.share {
+            Share::Valid(share) => Some(share),
+            _ => None,
+        }
+    }
+
+    /// Reaches a verdict, once.
+    pub(super) fn disqualify(&mut self, reason: Disqualification) -> Option<Disqualification> {
+        if self.verdict.is_some() {
+            return None;
+        }
+        self.verdict = Some(reason.clone());
+        Some(reason)
+    }
+
+    /// The share we dealt to ourselves.
+    pub(super) fn take_own_share(&mut self, share: Scalar) {
+        self.share = Share::Unjudged(share);
+    }
+
+    pub(super) fn take_share(&mut self, private: &[u8], phase: Phase) -> Option<Remark> {
+        if self.verdict.is_some() {
+            return None;
+        }
+        if phase != Phase::Sharing {
+            return Some(Remark::LateShare);
+        }
+        let share = message::decode_share(private);
+        match (&self.share, &share) {
+            (Share::Missing, Some(_)) => {}
+            (Share::Missing, None) => {
+                self.share = Share::Malformed;
+                return Some(Remark::MalformedShare);
+            }
+            // A transport that delivers twice is no fault of the dealer's.
+            (Share::Unjudged(first) | Share::Valid(first) | Share::Wrong(first), Some(again)) if first.ct_eq(again) => {
+                return None;
+            }
+            _ => return Some(Remark::DuplicateShare),
+        }
+        if let Some(share) = share {
+            self.share = Share::Unjudged(share);
+        }
+        None
+    }
+
+    pub(super) fn take_vector(&mut self, body: &[u8], phase: Phase) -> Result<Option<Remark>, Disqualification> {
+        if self.verdict.is_some() {
+            return Ok(None);
+        }
+        if phase != Phase::Sharing {
+            return Ok(Some(Remark::LateVector));
+        }
+        if self.has_vector() {
+            return Ok(Some(Remark::DuplicateVector));
+        }
+        let points = self.threshold + 1;
+        let readable = body.len() == points * VectorEncoding::Compressed.point_bytes()
+            || body.len() == points * self.encoding.point_bytes();
+        if !readable {
+            return Err(Disqualification::VectorLength { bytes: body.len(), expected: points });
+        }
+        self.vector = Vector::Unjudged(body.to_vec());
+        Ok(None)
+    }
+
+    pub(super) fn take_complaint(&mut self, complainer: Index) -> Option<Remark> {
+        if self.verdict.is_some() || complainer == self.index {
+            return None;
+        }
+        let complaint = self.complaints.entry(complainer).or_default();
+        if complaint.made {
+            return Some(Remark::DuplicateComplaint { accused: self.index });
+        }
+        complaint.made = true;
+        None
+    }
+
+    pub(super) fn take_answer(&mut self, body: &[u8]) -> Result<Option<Remark>, Disqualification> {
+        if self.verdict.is_some() {
+            return Ok(None);
+        }
+        let Some((complainer, scalar)) = message::split_answer(body, self.size) else {
+            return Err(Disqualification::AnswerMalformed { bytes: body.len() });
+        };
+        let complaint = self.complaints.entry(complainer).or_default();
+        if !matches!(complaint.answer, Answer::None) {
+            return Ok(Some(Remark::DuplicateAnswer { complainer }));
+        }
+        let scalar =
+            Scalar::from_be_bytes(scalar).map_err(|_| Disqualification::AnswerNotAScalar { complainer })?;
+        complaint.answer = Answer::Unjudged(scalar);
+        Ok(None)
+    }
+
+    /// Decodes the vector and checks that its points are in the group, if that has not been done.
+    pub(super) fn judge_vector(&mut self) -> Result<(), Disqualification> {
+        if self.verdict.is_some() {
+            return Ok(());
+        }
+        if let Vector::Unjudged(bytes) = &self.vector {
+            let vector = UncheckedVector::decode(bytes, self.threshold + 1)
+                .and_then(UncheckedVector::check_subgroup)
+                .map_err(Disqualification::VectorInvalid)?;
+            self.vector = Vector::Valid(vector);
+        }
+        Ok(())
+    }
+
+    /// The equations that are ready to be checked: vector, share and, for an answer, its complaint are all there.
+    pub(super) fn claims(&self) -> Vec<Claim> {
+        let (None, Some(vector)) = (&self.verdict, self.vector()) else {
+            return Vec::new();
+        };
+        let own = match &self.share {
+            Share::Unjudged(share) => {
+                Some(Claim { about: ClaimKind::OwnShare, image: vector.evaluate(self.me), share: share.clone() })
+            }
+            _ => None,
+        };
+        let answers = self.complaints.iter().filter_map(|(complainer, complaint)| match &complaint.answer {
+            Answer::Unjudged(share) if complaint.made => Some(Claim {
+                about: ClaimKind::Answer(*complainer),
+                image: vector.evaluate(*complainer),
+                share: share.clone(),
+            }),
+            _ => None,
+        });
+        own.into_iter().chain(answers).collect()
+    }
+
+    /// What came of a claim.
+    pub(super) fn settle_claim(&mut self, claim: Claim, holds: bool) -> Result<Option<Remark>, Disqualification> {
+        match claim.about {
+            ClaimKind::OwnShare if holds => self.share = Share::Valid(claim.share),
+            ClaimKind::OwnShare => {
+                self.share = Share::Wrong(claim.share);
+                return Ok(Some(Remark::WrongShare));
+            }
+            ClaimKind::Answer(complainer) if holds => {
+                if let Some(complaint) = self.complaints.get_mut(&complainer) {
+                    complaint.answer = Answer::Correct;
+                }
+                if complainer == self.me {
+                    self.share = Share::Valid(claim.share);
+                }
+            }
+            ClaimKind::Answer(complainer) => return Err(Disqualification::AnswerWrong { complainer }),
+        }
+        Ok(None)
+    }
+
+    /// Whether a complaint is called for by what came from the dealer; the caller adds one for a share that is missing.
+    pub(super) fn deserves_complaint(&self) -> bool {
+        self.verdict.is_none() && matches!(self.share, Share::Malformed | Share::Wrong(_))
+    }
+
+    /// Our complaint, the first time it is asked for.
+    pub(super) fn complain(&mut self) -> Option<Vec<u8>> {
+        if self.complained || self.verdict.is_some() || self.index == self.me {
+            return None;
+        }
+        self.complained = true;
+        Some(message::encode_complaint(self.index))
+    }
+
+    /// The members with a complaint or an answer; more than `t` of them disqualify, whatever the answers.
+    pub(super) fn complaint_entries(&self) -> usize {
+        self.complaints.len()
+    }
+
+    /// The members whose complaint stands without an answer.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = Index> + '_ {
+        self.complaints
+            .iter()
+            .filter(|(_, complaint)| complaint.made && matches!(complaint.answer, Answer::None))
+            .map(|(complainer, _)| *complainer)
+    }
+
+    /// The members whose complaint stands on the board.
+    pub(super) fn complainers(&self) -> impl Iterator<Item = Index> + '_ {
+        self.complaints.iter().filter(|(_, complaint)| complaint.made).map(|(complainer, _)| *complainer)
+    }
+}

@@ -1,0 +1,39 @@
+//! Joint-Feldman with complaints, as a pure state machine (spec section 3).
+//!
+//! # The flow
+//!
+//! 1. **Sharing.** [`Participant::start`] draws a polynomial from a seed and returns one private share for every other
+//!    member and one broadcast, the commitment vector. Shares and vectors of the others are taken in as they come.
+//! 2. **Complaints.** [`Participant::end_phase`] disqualifies dealers without a vector; dealers whose share is missing or
+//!    wrong get a broadcast complaint.
+//! 3. **Answers.** `end_phase` disqualifies dealers with more than `t` complaints; ours are answered with the shares in
+//!    question. [`Participant::finish`] disqualifies dealers that left one unanswered, and sums what the others dealt.
+//!
+//! # Two steps
+//!
+//! **Taking a message in and settling it are two steps.** `take_*` sorts a message and makes the remarks and verdicts
+//! that cost nothing; [`Participant::settle`] does the curve arithmetic for whatever is pending, with randomness handed to
+//! it, and the phase ends settle by themselves. When a host settles changes no verdict.
+//!
+//! # One sequence for all
+//!
+//! Every broadcast counts where it stands on the board, **a member's own too**: hand a member its own broadcasts back, in
+//! the board's order, like everybody's. That is why all honest members reach the same verdicts, and why the reference,
+//! which enters its own complaint into its table ahead of the board, can be split (`*_split_view` in the vectors).
+//!
+//! # What it does not promise
+//!
+//! Messages must come authenticated, and broadcasts in one order for everybody: that is the board's work. The group key
+//! can be biased by a dealer that speaks last and chooses to be disqualified (Gennaro, Jarecki, Krawczyk, Rabin 1999);
+//! for the unique signatures it is made for that does no harm, for other uses think again.
+
+mod dealer;
+mod fault;
+mod message;
+mod outcome;
+mod participant;
+
+pub use fault::{Disqualification, Remark};
+pub use message::{Broadcast, encode_answer, encode_complaint, encode_share, encode_vector};
+pub use outcome::{Failure, Keys, OurShare, Outcome};
+pub use participant::{Error, Output, Parameters, Participant, Phase};

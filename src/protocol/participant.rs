@@ -1,0 +1,388 @@
+//! One member of a run: `n` dealers' instances side by side, and our own dealing.
+
+use super::dealer::{Claim, Dealer};
+use super::fault::{Disqualification, Remark};
+use super::message::{self, Broadcast};
+use super::outcome::{Failure, Keys, OurShare, Outcome};
+use crate::bls::{
+    CommitmentVector, Index, Polynomial, PublicKey, Scalar, SecretKey, SeedError, VectorEncoding, share_matches,
+    shares_match_all,
+};
+use crate::committee::{MAX_MEMBERS, MIN_MEMBERS};
+use crate::secret::SecretBytes;
+
+/// The shape of a run, the same for all members but for `me`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Members, `n`: `2..=254`.
+    pub size: usize,
+    /// The threshold `t`: at least 1, below `n`. [`crate::committee::threshold`] is the one that keeps a run safe.
+    pub threshold: usize,
+    /// Our index.
+    pub me: Index,
+    /// How our vector's points travel. Compressed points are always readable; uncompressed ones are where this says so.
+    pub encoding: VectorEncoding,
+}
+
+/// Which phase a run is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Phase 1: shares and vectors.
+    Sharing,
+    /// Phase 2: complaints.
+    Complaining,
+    /// Phase 3: answers.
+    Answering,
+    /// The run has ended.
+    Ended,
+}
+
+/// What a member has to do, or to tell, after a step.
+pub enum Output {
+    /// Send this over the private channel to `to`, and to nobody else.
+    SendShare {
+        /// The receiver.
+        to: Index,
+        /// The message.
+        message: SecretBytes,
+    },
+    /// Post this on the board.
+    Broadcast(Vec<u8>),
+    /// A dealer is out, for every honest member.
+    Disqualified {
+        /// The dealer.
+        dealer: Index,
+        /// Why.
+        reason: Disqualification,
+    },
+    /// Something to remember about a member; nobody is excluded.
+    Flagged {
+        /// The member.
+        member: Index,
+        /// What.
+        remark: Remark,
+    },
+}
+
+/// A call that makes no sense; nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Impossible parameters.
+    #[error("a run has {MIN_MEMBERS} to {MAX_MEMBERS} members, a threshold between 1 and n - 1, and ourselves among them; not n = {size}, t = {threshold}, index {me}", size = .0.size, threshold = .0.threshold, me = .0.me)]
+    Parameters(Parameters),
+    /// A seed the polynomial cannot be drawn from.
+    #[error("the dealing seed is unusable: {0}")]
+    Seed(#[from] SeedError),
+    /// The seed gives some member a zero share, which nobody could accept (probability about n/2^255).
+    #[error("the dealing seed gives member {0} a zero share; draw another")]
+    ZeroShare(Index),
+    /// A message from somebody outside the committee.
+    #[error("there is no member {from} in a run of {size}")]
+    NotAMember {
+        /// Who it was said to be from.
+        from: Index,
+        /// Members in this run.
+        size: usize,
+    },
+    /// Not in this phase.
+    #[error("{what} is not possible in phase {phase:?}")]
+    WrongPhase {
+        /// What was asked for.
+        what: &'static str,
+        /// The phase the run is in.
+        phase: Phase,
+    },
+}
+
+/// One member's side of a run. See the [module](super) for how to drive it.
+pub struct Participant {
+    parameters: Parameters,
+    phase: Phase,
+    dealers: Vec<Dealer>,
+    polynomial: Polynomial,
+}
+
+impl Participant {
+    /// Begins a run: deals from `seed` (at least 32 secret, never reused bytes).
+    ///
+    /// Returns the member and what it deals: a [`Output::SendShare`] for every other member in order of index, then the
+    /// vector as [`Output::Broadcast`].
+    ///
+    /// # Errors
+    /// Impossible parameters, or a seed that is too short or, with negligible probability, unlucky.
+    pub fn start(parameters: Parameters, seed: &SecretBytes) -> Result<(Self, Vec<Output>), Error> {
+        let Parameters { size, threshold, me, encoding } = parameters;
+        let possible = (MIN_MEMBERS..=MAX_MEMBERS).contains(&size)
+            && (1..size).contains(&threshold)
+            && usize::from(me) < size;
+        if !possible {
+            return Err(Error::Parameters(parameters));
+        }
+        let polynomial = Polynomial::from_seed(seed.expose(), threshold)?;
+        let mut dealers: Vec<Dealer> = Index::all(size).map(|index| Dealer::new(index, &parameters)).collect();
+        let mut outputs = Vec::with_capacity(size);
+        for (to, dealer) in Index::all(size).zip(&mut dealers) {
+            let share = polynomial.share(to);
+            if share.is_zero() {
+                return Err(Error::ZeroShare(to));
+            }
+            if to == me {
+                dealer.take_own_share(share);
+            } else {
+                outputs.push(Output::SendShare { to, message: message::encode_share(&share) });
+            }
+        }
+        outputs.push(Output::Broadcast(message::encode_vector(&polynomial.commit().encode(encoding))));
+        Ok((Participant { parameters, phase: Phase::Sharing, dealers, polynomial }, outputs))
+    }
+
+    /// The run's shape.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The phase the run is in.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The dealers disqualified so far, ascending.
+    pub fn disqualified(&self) -> Vec<(Index, Disqualification)> {
+        self.indexed().filter_map(|(index, dealer)| Some((index, dealer.verdict()?.clone()))).collect()
+    }
+
+    /// The dealers whose vector has been received, ascending.
+    pub fn dealt(&self) -> Vec<Index> {
+        self.indexed().filter(|(_, dealer)| dealer.has_vector()).map(|(index, _)| index).collect()
+    }
+
+    /// The complaints on the board so far: (complainer, accused dealer).
+    pub fn complaints(&self) -> Vec<(Index, Index)> {
+        self.indexed().flat_map(|(accused, dealer)| dealer.complainers().map(move |from| (from, accused))).collect()
+    }
+
+    /// Takes a private message in. A message from ourselves is ignored.
+    ///
+    /// # Errors
+    /// `from` is no member, or the run has ended.
+    pub fn take_private(&mut self, from: Index, message: &[u8]) -> Result<Vec<Output>, Error> {
+        self.check_open("taking a private message")?;
+        self.check_member(from)?;
+        if from == self.parameters.me {
+            return Ok(Vec::new());
+        }
+        let phase = self.phase;
+        let remark = self.dealer(from).and_then(|dealer| dealer.take_share(message, phase));
+        Ok(flagged(from, remark).into_iter().collect())
+    }
+
+    /// Takes a broadcast in, where it stands on the board; our own come back this way too.
+    ///
+    /// # Errors
+    /// `from` is no member, or the run has ended.
+    pub fn take_broadcast(&mut self, from: Index, data: &[u8]) -> Result<Vec<Output>, Error> {
+        self.check_open("taking a broadcast")?;
+        self.check_member(from)?;
+        let (phase, size) = (self.phase, self.parameters.size);
+        let Some(sender) = self.dealer(from) else { return Ok(Vec::new()) };
+        let judged = match Broadcast::parse(data) {
+            Broadcast::Empty => Err(Disqualification::EmptyBroadcast),
+            Broadcast::UnknownTag(tag) => Err(Disqualification::UnknownTag(tag)),
+            Broadcast::Vector(body) => sender.take_vector(body, phase),
+            Broadcast::Answer(body) => sender.take_answer(body),
+            Broadcast::Complaint(_) if phase >= Phase::Answering => Ok(Some(Remark::LateComplaint)),
+            Broadcast::Complaint(body) => match message::decode_complaint(body, size) {
+                None => Err(Disqualification::ComplaintMalformed { bytes: body.len() }),
+                Some(accused) => Ok(self.dealer(accused).and_then(|dealer| dealer.take_complaint(from))),
+            },
+        };
+        Ok(match judged {
+            Ok(remark) => flagged(from, remark).into_iter().collect(),
+            Err(reason) => self.disqualify(from, reason).into_iter().collect(),
+        })
+    }
+
+    /// Judges whatever is pending: decodes vectors, checks shares and answers against them, and complains where that is
+    /// called for. All checks are made at once with a random combination of `randomness` (fresh, 32 bytes, unknown to
+    /// the senders when they spoke); only if that fails are they made one by one, so the verdicts are always exact.
+    pub fn settle(&mut self, randomness: &[u8; 32]) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        if self.phase == Phase::Ended {
+            return outputs;
+        }
+        let mut claims: Vec<(Index, Claim)> = Vec::new();
+        for index in Index::all(self.parameters.size) {
+            let Some(dealer) = self.dealer(index) else { continue };
+            match dealer.judge_vector() {
+                Ok(()) => claims.extend(dealer.claims().into_iter().map(|claim| (index, claim))),
+                Err(reason) => outputs.extend(self.disqualify(index, reason)),
+            }
+        }
+        let equations: Vec<_> = claims.iter().map(|(_, claim)| (claim.image, &claim.share)).collect();
+        let all_hold = shares_match_all(&equations, randomness);
+        for (index, claim) in claims {
+            let holds = all_hold || share_matches(&claim.image, &claim.share);
+            let Some(dealer) = self.dealer(index) else { continue };
+            match dealer.settle_claim(claim, holds) {
+                Ok(remark) => outputs.extend(flagged(index, remark)),
+                Err(reason) => outputs.extend(self.disqualify(index, reason)),
+            }
+        }
+        if self.phase < Phase::Answering {
+            let complaints = self.dealers.iter_mut().filter(|dealer| dealer.deserves_complaint());
+            outputs.extend(complaints.filter_map(Dealer::complain).map(Output::Broadcast));
+        }
+        outputs
+    }
+
+    /// Ends phase 1 or phase 2, after everything the board holds for that phase has been taken in.
+    ///
+    /// # Errors
+    /// The run is in phase 3 (see [`finish`](Self::finish)) or has ended.
+    pub fn end_phase(&mut self, randomness: &[u8; 32]) -> Result<Vec<Output>, Error> {
+        match self.phase {
+            Phase::Sharing => Ok(self.end_sharing(randomness)),
+            Phase::Complaining => Ok(self.end_complaining(randomness)),
+            phase => Err(Error::WrongPhase { what: "ending phase 1 or 2", phase }),
+        }
+    }
+
+    fn end_sharing(&mut self, randomness: &[u8; 32]) -> Vec<Output> {
+        let mut outputs = self.settle(randomness);
+        for index in Index::all(self.parameters.size) {
+            let Some(dealer) = self.dealer(index) else { continue };
+            if !dealer.has_vector() {
+                outputs.extend(self.disqualify(index, Disqualification::VectorMissing));
+            } else if !dealer.has_share()
+                && let Some(complaint) = dealer.complain()
+            {
+                outputs.push(Output::Flagged { member: index, remark: Remark::MissingShare });
+                outputs.push(Output::Broadcast(complaint));
+            }
+        }
+        self.phase = Phase::Complaining;
+        outputs
+    }
+
+    fn end_complaining(&mut self, randomness: &[u8; 32]) -> Vec<Output> {
+        let mut outputs = self.settle(randomness);
+        let threshold = self.parameters.threshold;
+        for index in Index::all(self.parameters.size) {
+            let complaints = self.dealer(index).map_or(0, |dealer| dealer.complaint_entries());
+            if complaints > threshold {
+                outputs.extend(self.disqualify(index, Disqualification::TooManyComplaints { complaints, threshold }));
+            }
+        }
+        self.phase = Phase::Answering;
+        // Held back until now: with more than `t` answers our secret would be public, and no answer could save us.
+        if let Some(own) = self.dealers.get(usize::from(self.parameters.me))
+            && own.verdict().is_none()
+        {
+            let answers = own.unanswered().map(|to| message::encode_answer(to, &self.polynomial.share(to)));
+            outputs.extend(answers.map(Output::Broadcast));
+        }
+        outputs
+    }
+
+    /// Excludes a dealer by the host's decision, which all members must share.
+    ///
+    /// # Errors
+    /// There is no such member, or the run has ended.
+    pub fn force_disqualify(&mut self, dealer: Index) -> Result<(), Error> {
+        self.check_open("excluding a dealer")?;
+        self.check_member(dealer)?;
+        self.disqualify(dealer, Disqualification::Forced);
+        Ok(())
+    }
+
+    /// Ends phase 3 and the run: the last verdicts, and the keys.
+    ///
+    /// # Errors
+    /// Phases 1 and 2 have not both ended, or the run has ended before.
+    pub fn finish(&mut self, randomness: &[u8; 32]) -> Result<(Outcome, Vec<Output>), Error> {
+        if self.phase != Phase::Answering {
+            return Err(Error::WrongPhase { what: "ending the run", phase: self.phase });
+        }
+        let mut outputs = self.settle(randomness);
+        for index in Index::all(self.parameters.size) {
+            let unanswered = self.dealer(index).and_then(|dealer| dealer.unanswered().next());
+            if let Some(complainer) = unanswered {
+                outputs.extend(self.disqualify(index, Disqualification::ComplaintUnanswered { complainer }));
+            }
+        }
+        self.phase = Phase::Ended;
+        let disqualified = self.disqualified();
+        let qualified: Vec<Index> =
+            self.indexed().filter(|(_, dealer)| dealer.verdict().is_none()).map(|(index, _)| index).collect();
+        let result = self.keys(&qualified, disqualified.len());
+        Ok((Outcome { qualified, disqualified, result }, outputs))
+    }
+
+    fn keys(&self, qualified: &[Index], disqualified: usize) -> Result<Keys, Failure> {
+        let Parameters { size, threshold, me, .. } = self.parameters;
+        if disqualified > threshold {
+            return Err(Failure::TooManyDisqualified { disqualified, threshold, size });
+        }
+        let too_few = Failure::TooFewQualified { qualified: qualified.len(), threshold };
+        if qualified.len() <= threshold {
+            return Err(too_few);
+        }
+        let dealers = || qualified.iter().filter_map(|index| self.dealers.get(usize::from(*index)));
+        // A dealer without a vector has been disqualified at the end of phase 1, so there is one for each.
+        let sum = CommitmentVector::sum(dealers().filter_map(Dealer::vector)).ok_or(too_few)?;
+        let group_key = PublicKey::from(sum.constant_term());
+        let key_shares: Vec<PublicKey> = sum.evaluate_all(size).into_iter().map(PublicKey::from).collect();
+        let missing: Vec<Index> = qualified
+            .iter()
+            .filter(|index| self.dealers.get(usize::from(**index)).is_none_or(|dealer| dealer.valid_share().is_none()))
+            .copied()
+            .collect();
+        let share = if missing.is_empty() {
+            let mut share = Scalar::zero();
+            dealers().filter_map(Dealer::valid_share).for_each(|part| share += part);
+            let expected = key_shares.get(usize::from(me)).copied();
+            match SecretKey::from_scalar(share) {
+                None => return Err(Failure::ShareIsZero),
+                Some(key) if Some(key.public_key()) == expected => OurShare::Held(key),
+                Some(_) => OurShare::Inconsistent,
+            }
+        } else {
+            OurShare::Missing(missing)
+        };
+        if group_key.is_identity() {
+            return Err(Failure::GroupKeyIsIdentity);
+        }
+        let identity_shares =
+            Index::all(size).zip(&key_shares).filter(|(_, key)| key.is_identity()).map(|(index, _)| index).collect();
+        Ok(Keys { group_key, key_shares, identity_shares, share })
+    }
+
+    fn disqualify(&mut self, dealer: Index, reason: Disqualification) -> Option<Output> {
+        let reason = self.dealer(dealer)?.disqualify(reason)?;
+        Some(Output::Disqualified { dealer, reason })
+    }
+
+    fn dealer(&mut self, index: Index) -> Option<&mut Dealer> {
+        self.dealers.get_mut(usize::from(index))
+    }
+
+    fn indexed(&self) -> impl Iterator<Item = (Index, &Dealer)> {
+        Index::all(self.parameters.size).zip(&self.dealers)
+    }
+
+    fn check_open(&self, what: &'static str) -> Result<(), Error> {
+        match self.phase {
+            Phase::Ended => Err(Error::WrongPhase { what, phase: Phase::Ended }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_member(&self, from: Index) -> Result<(), Error> {
+        let size = self.parameters.size;
+        if usize::from(from) < size { Ok(()) } else { Err(Error::NotAMember { from, size }) }
+    }
+}
+
+fn flagged(member: Index, remark: Option<Remark>) -> Option<Output> {
+    remark.map(|remark| Output::Flagged { member, remark })
+}

@@ -1,0 +1,111 @@
+//! What must survive a crash: the life of each epoch's key (spec section 6).
+//!
+//! A host brings a [`Store`]: atomic, durable batches of small records. [`DkgState`] keeps one [`EpochRecord`] per epoch in
+//! it and refuses transitions that the key state machine does not have, whoever asks for them.
+//!
+//! Only a committed key is safe to sign with, and it has a type of its own, [`CommittedKey`], which exists only where the
+//! chain's evidence has been compared with the key.
+
+mod memory;
+mod record;
+
+pub use memory::MemoryStore;
+pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, TransitionError};
+
+use std::sync::Arc;
+
+use crate::epoch::EpochCounter;
+use crate::secret::SecretBytes;
+
+/// The most bytes a record may have.
+pub const MAX_RECORD_BYTES: usize = 16 * 1024;
+
+/// Why a store did not do what was asked. The engine stops on any of these: going on would be a guess.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store itself failed.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// A record is there but cannot be read.
+    #[error("the record of epoch {epoch} is damaged: {reason}")]
+    Damaged {
+        /// Which record.
+        epoch: EpochCounter,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A transition that the key state machine does not have.
+    #[error("epoch {epoch}: {error}")]
+    Transition {
+        /// Which record.
+        epoch: EpochCounter,
+        /// What was asked for.
+        error: TransitionError,
+    },
+}
+
+/// Durable records, as the engine uses them. Values are secret: keep them where only this node can read.
+pub trait Store: Send + Sync {
+    /// The record of an epoch as last written, if there is one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError>;
+
+    /// Writes all records or none, and returns when they are durable.
+    ///
+    /// # Errors
+    /// The store cannot be written; then none of the records may appear later.
+    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError>;
+}
+
+/// A node's key states, one per epoch. Cheap to clone; all clones share one store.
+#[derive(Clone)]
+pub struct DkgState {
+    store: Arc<dyn Store>,
+}
+
+impl DkgState {
+    /// The key states kept in `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        DkgState { store }
+    }
+
+    /// What is recorded of an epoch; an epoch never heard of is `Uninitialized`.
+    ///
+    /// # Errors
+    /// The store cannot be read or the record is damaged.
+    pub fn record(&self, epoch: EpochCounter) -> Result<EpochRecord, StoreError> {
+        match self.store.read(epoch)? {
+            None => Ok(EpochRecord::new(epoch)),
+            Some(bytes) => EpochRecord::decode(epoch, &bytes),
+        }
+    }
+
+    /// The key that is safe to sign with in `epoch`.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub fn safe_key(&self, epoch: EpochCounter) -> Result<SafeKey, StoreError> {
+        Ok(self.record(epoch)?.safe_key())
+    }
+
+    /// Writes new records, all or none.
+    ///
+    /// # Errors
+    /// The store fails, or a record is not a legal successor of what is stored.
+    pub fn commit(&self, records: &[EpochRecord]) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Vec::with_capacity(records.len());
+        for record in records {
+            let epoch = record.epoch();
+            self.record(epoch)?
+                .check_successor(record)
+                .map_err(|error| StoreError::Transition { epoch, error })?;
+            batch.push((epoch, record.encode()?));
+        }
+        self.store.commit(batch)
+    }
+}

@@ -1,0 +1,370 @@
+//! One epoch's key, from nothing to committed, as a pure state machine.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use super::{MAX_RECORD_BYTES, StoreError};
+use crate::bls::{Index, PublicKey, Scalar, SecretKey};
+use crate::committee::NodeId;
+use crate::epoch::{EpochCommit, EpochCounter};
+use crate::secret::SecretBytes;
+use crate::wire;
+
+/// Written first in every record; a record of another version is refused.
+const RECORD_VERSION: u16 = 1;
+/// A failure's text is cut to this many bytes.
+const MAX_FAILURE_BYTES: usize = 1024;
+
+/// Where an epoch's key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KeyStatus {
+    /// Nothing has happened.
+    Uninitialized,
+    /// The run has begun; what this node dealt may be out.
+    Started,
+    /// The run has ended and our share is stored; the chain has not confirmed it.
+    Completed,
+    /// The chain has confirmed our share: it is safe to sign with.
+    KeyCommitted,
+    /// There will be no key from this epoch's run.
+    Failed,
+}
+
+impl KeyStatus {
+    /// The name in snake case, as JSON shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyStatus::Uninitialized => "uninitialized",
+            KeyStatus::Started => "started",
+            KeyStatus::Completed => "completed",
+            KeyStatus::KeyCommitted => "key_committed",
+            KeyStatus::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A private share with the index it belongs to. Stored, and not safe to sign with: see [`CommittedKey`].
+#[derive(Clone)]
+pub struct KeyShare {
+    index: Index,
+    secret: SecretKey,
+}
+
+impl KeyShare {
+    /// The share of the member with this index.
+    pub fn new(index: Index, secret: SecretKey) -> Self {
+        KeyShare { index, secret }
+    }
+
+    /// The member's index.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// The public key share that belongs to it.
+    pub fn public_key(&self) -> PublicKey {
+        self.secret.public_key()
+    }
+}
+
+/// A private share that the chain has confirmed for an epoch. The only kind that signs.
+#[derive(Clone)]
+pub struct CommittedKey {
+    epoch: EpochCounter,
+    share: KeyShare,
+}
+
+impl CommittedKey {
+    /// The epoch it serves.
+    pub fn epoch(&self) -> EpochCounter {
+        self.epoch
+    }
+
+    /// Our index in that epoch's map.
+    pub fn index(&self) -> Index {
+        self.share.index
+    }
+
+    /// Our public key share.
+    pub fn public_key(&self) -> PublicKey {
+        self.share.public_key()
+    }
+
+    /// The secret to sign with.
+    pub fn secret_key(&self) -> &SecretKey {
+        &self.share.secret
+    }
+}
+
+/// The answer to "which key do I sign with in this epoch?".
+pub enum SafeKey {
+    /// This one.
+    Key(CommittedKey),
+    /// None yet: the run goes on, or the chain has not confirmed its result.
+    NotYet,
+    /// None, unless a recovery names an earlier key.
+    Never,
+}
+
+/// A step that the state machine does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransitionError {
+    /// Not from this state.
+    #[error("a key that is {from} cannot become {to}")]
+    Forbidden {
+        /// The state it is in.
+        from: KeyStatus,
+        /// The state asked for.
+        to: KeyStatus,
+    },
+    /// A key is stored, and another was to take its place.
+    #[error("a key share is stored, and another may not take its place")]
+    Overwrite,
+    /// The chain's key for us is not ours.
+    #[error("the chain's public key share for this node is not the one that belongs to its private share")]
+    EvidenceMismatch,
+    /// The chain has no key for us.
+    #[error("the chain has no public key share for this node")]
+    NoEvidence,
+    /// The evidence is about another epoch.
+    #[error("the chain's commit is for epoch {0}")]
+    OtherEpoch(EpochCounter),
+}
+
+/// Everything recorded of one epoch.
+#[derive(Clone)]
+pub struct EpochRecord {
+    epoch: EpochCounter,
+    status: KeyStatus,
+    /// What the epoch's own run came out with. Kept for good, also when the run fails later.
+    own: Option<KeyShare>,
+    committed: Option<KeyShare>,
+    failure: Option<String>,
+}
+
+impl EpochRecord {
+    /// An epoch nothing is known of.
+    pub fn new(epoch: EpochCounter) -> Self {
+        EpochRecord { epoch, status: KeyStatus::Uninitialized, own: None, committed: None, failure: None }
+    }
+
+    /// Which epoch.
+    pub fn epoch(&self) -> EpochCounter {
+        self.epoch
+    }
+
+    /// Where its key stands.
+    pub fn status(&self) -> KeyStatus {
+        self.status
+    }
+
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// The key to sign with.
+    pub fn safe_key(&self) -> SafeKey {
+        match (self.status, &self.committed) {
+            (KeyStatus::KeyCommitted, Some(share)) => {
+                SafeKey::Key(CommittedKey { epoch: self.epoch, share: share.clone() })
+            }
+            (KeyStatus::Failed, _) => SafeKey::Never,
+            _ => SafeKey::NotYet,
+        }
+    }
+
+    /// The run begins.
+    ///
+    /// # Errors
+    /// It has begun before, or ended.
+    pub fn start(&self) -> Result<Self, TransitionError> {
+        self.to(KeyStatus::Started)
+    }
+
+    /// The run ends with our share.
+    ///
+    /// # Errors
+    /// No run is going on, or a key is stored.
+    pub fn complete(&self, share: KeyShare) -> Result<Self, TransitionError> {
+        let mut next = self.to(KeyStatus::Completed)?;
+        next.own = Some(share);
+        Ok(next)
+    }
+
+    /// There will be no key from this run.
+    ///
+    /// # Errors
+    /// The key is committed.
+    pub fn fail(&self, reason: &str) -> Result<Self, TransitionError> {
+        let mut next = self.to(KeyStatus::Failed)?;
+        let end = (0..=MAX_FAILURE_BYTES.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+        next.failure = reason.get(..end.unwrap_or(0)).map(str::to_owned);
+        Ok(next)
+    }
+
+    /// The chain confirms the share that is stored.
+    ///
+    /// # Errors
+    /// The evidence is about another epoch or another key, or there is no stored share.
+    pub fn commit(&self, evidence: &EpochCommit, me: &NodeId) -> Result<Self, TransitionError> {
+        let share = match (&self.committed, &self.own) {
+            (Some(share), _) | (None, Some(share)) => share.clone(),
+            (None, None) => {
+                return Err(TransitionError::Forbidden { from: self.status, to: KeyStatus::KeyCommitted });
+            }
+        };
+        self.commit_share(share, evidence, me)
+    }
+
+    /// The chain confirms an earlier epoch's key for this epoch.
+    ///
+    /// # Errors
+    /// The evidence is about another epoch or another key.
+    pub fn recover(&self, key: &CommittedKey, evidence: &EpochCommit, me: &NodeId) -> Result<Self, TransitionError> {
+        self.commit_share(key.share.clone(), evidence, me)
+    }
+
+    fn commit_share(&self, share: KeyShare, evidence: &EpochCommit, me: &NodeId) -> Result<Self, TransitionError> {
+        if evidence.epoch != self.epoch {
+            return Err(TransitionError::OtherEpoch(evidence.epoch));
+        }
+        let (index, key) = evidence.expected_of(me).ok_or(TransitionError::NoEvidence)?;
+        if *key != share.public_key() {
+            return Err(TransitionError::EvidenceMismatch);
+        }
+        let committed = KeyShare { index, secret: share.secret };
+        if let Some(before) = &self.committed {
+            // The same evidence again is harmless.
+            return if before.same_as(&committed) { Ok(self.clone()) } else { Err(TransitionError::EvidenceMismatch) };
+        }
+        Ok(EpochRecord { status: KeyStatus::KeyCommitted, committed: Some(committed), ..self.clone() })
+    }
+
+    fn to(&self, to: KeyStatus) -> Result<Self, TransitionError> {
+        if !allowed(self.status, to) {
+            return Err(TransitionError::Forbidden { from: self.status, to });
+        }
+        Ok(EpochRecord { status: to, ..self.clone() })
+    }
+
+    /// Whether `next` may take the place of this record: the last guard before anything is written.
+    pub(super) fn check_successor(&self, next: &EpochRecord) -> Result<(), TransitionError> {
+        if self.status != next.status && !allowed(self.status, next.status) {
+            return Err(TransitionError::Forbidden { from: self.status, to: next.status });
+        }
+        let kept = |before: &Option<KeyShare>, after: &Option<KeyShare>| match (before, after) {
+            (None, _) => true,
+            (Some(before), Some(after)) => before.same_as(after),
+            (Some(_), None) => false,
+        };
+        if !kept(&self.own, &next.own) || !kept(&self.committed, &next.committed) {
+            return Err(TransitionError::Overwrite);
+        }
+        let complete = match next.status {
+            KeyStatus::Completed => next.own.is_some(),
+            KeyStatus::KeyCommitted => next.committed.is_some(),
+            _ => next.committed.is_none(),
+        };
+        if complete { Ok(()) } else { Err(TransitionError::Forbidden { from: self.status, to: next.status }) }
+    }
+
+    pub(super) fn encode(&self) -> Result<SecretBytes, StoreError> {
+        let damaged = |error: wire::WireError| StoreError::Damaged { epoch: self.epoch, reason: error.to_string() };
+        let encoded = Encoded {
+            version: RECORD_VERSION,
+            epoch: self.epoch,
+            status: self.status,
+            own: self.own.as_ref().map(EncodedShare::from),
+            committed: self.committed.as_ref().map(EncodedShare::from),
+            failure: self.failure.clone(),
+        };
+        wire::encode(&encoded, MAX_RECORD_BYTES).map(SecretBytes::new).map_err(damaged)
+    }
+
+    pub(super) fn decode(epoch: EpochCounter, bytes: &SecretBytes) -> Result<Self, StoreError> {
+        let damaged = |reason: String| StoreError::Damaged { epoch, reason };
+        let encoded: Encoded =
+            wire::decode(bytes.expose(), MAX_RECORD_BYTES).map_err(|error| damaged(error.to_string()))?;
+        if encoded.version != RECORD_VERSION {
+            return Err(damaged(format!("it has version {}, and this program knows {RECORD_VERSION}", encoded.version)));
+        }
+        if encoded.epoch != epoch {
+            return Err(damaged(format!("it is about epoch {}", encoded.epoch)));
+        }
+        let share = |share: &Option<EncodedShare>| match share {
+            None => Ok(None),
+            Some(share) => share.decode().map(Some).ok_or_else(|| damaged("its key share is no private key".into())),
+        };
+        let record = EpochRecord {
+            epoch,
+            status: encoded.status,
+            own: share(&encoded.own)?,
+            committed: share(&encoded.committed)?,
+            failure: encoded.failure.clone(),
+        };
+        record
+            .check_successor(&record)
+            .map_err(|_| damaged(format!("it says {} and has no key share to show for it", record.status)))?;
+        Ok(record)
+    }
+}
+
+/// The transitions of spec section 6.
+fn allowed(from: KeyStatus, to: KeyStatus) -> bool {
+    use KeyStatus::{Completed, Failed, KeyCommitted, Started, Uninitialized};
+    matches!(
+        (from, to),
+        (Uninitialized, Started | Failed | KeyCommitted)
+            | (Started, Completed | Failed | KeyCommitted)
+            | (Completed, KeyCommitted | Failed)
+            | (Failed, Failed | KeyCommitted)
+    )
+}
+
+impl KeyShare {
+    fn same_as(&self, other: &KeyShare) -> bool {
+        self.index == other.index && self.secret.scalar().ct_eq(other.secret.scalar())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Encoded {
+    version: u16,
+    epoch: EpochCounter,
+    status: KeyStatus,
+    own: Option<EncodedShare>,
+    committed: Option<EncodedShare>,
+    failure: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EncodedShare {
+    index: Index,
+    secret: [u8; 32],
+}
+
+impl From<&KeyShare> for EncodedShare {
+    fn from(share: &KeyShare) -> Self {
+        EncodedShare { index: share.index, secret: *share.secret.scalar().to_be_bytes() }
+    }
+}
+
+impl EncodedShare {
+    fn decode(&self) -> Option<KeyShare> {
+        let secret = SecretKey::from_scalar(Scalar::from_be_bytes(&self.secret).ok()?)?;
+        Some(KeyShare { index: self.index, secret })
+    }
+}
+
+impl Drop for EncodedShare {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
