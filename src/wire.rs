@@ -45,7 +45,8 @@ mod tests {
     #[test]
     fn the_format_is_pinned_to_the_byte() {
         let value = (1u16, Some([2u8; 2]), "ab".to_owned(), vec![3u64]);
-        let golden = [1, 0, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
+        let golden =
+            [1, 0, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(encode(&value, 64).as_deref(), Ok(&golden[..]));
         assert_eq!(decode(&golden, 64), Ok(value));
     }

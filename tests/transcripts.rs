@@ -40,6 +40,7 @@ struct OutputRecord {
     #[serde(rename = "type")]
     kind: String,
     to: Option<usize>,
+    index: Option<usize>,
     hex: Option<String>,
 }
 
@@ -119,12 +120,8 @@ enum Settling {
 
 fn replay(transcript: &Transcript, settling: Settling) -> Result<Replayed, String> {
     let me = Index::from_position(transcript.observer).unwrap();
-    let parameters = Parameters {
-        size: transcript.n,
-        threshold: transcript.t,
-        me,
-        encoding: VectorEncoding::Compressed,
-    };
+    let parameters =
+        Parameters { size: transcript.n, threshold: transcript.t, me, encoding: VectorEncoding::Compressed };
     let mut participant: Option<Participant> = None;
     let mut replayed = Replayed::default();
     for (position, event) in transcript.events.iter().enumerate() {
@@ -241,27 +238,47 @@ fn no_split_view(transcript: &Transcript, expected: &mut Expected) {
     for dealer in 0..transcript.n {
         let complaint = [2, dealer as u8];
         let complained = transcript.events.iter().position(|event| {
-            event.outputs.iter().any(|output| {
-                output.kind == "broadcast" && output.hex.as_deref() == Some(&hex::encode(&complaint))
-            })
+            event
+                .outputs
+                .iter()
+                .any(|output| output.kind == "broadcast" && output.hex.as_deref() == Some(&hex::encode(&complaint)))
         });
         let early = transcript.events.iter().enumerate().find_map(|(position, event)| {
             let data = broadcast_of(event, dealer)?;
             (complained? > position && data.starts_with(&[3, me.byte()]) && data.len() == 34).then_some(data)
         });
         let (Some(answer), Some(vector)) = (early, vector_of(transcript, dealer)) else { continue };
-        let right = Scalar::from_be_bytes(&answer[2..])
-            .is_ok_and(|share| share_matches(&vector.evaluate(me), &share));
-        changed = true;
-        if right {
-            expected.disqualified.remove(&dealer);
-        } else {
-            expected.disqualified.insert(dealer);
+        let right = Scalar::from_be_bytes(&answer[2..]).is_ok_and(|share| share_matches(&vector.evaluate(me), &share));
+        if right && out_by_own_complaint_alone(transcript, dealer) {
+            changed |= expected.disqualified.remove(&dealer);
+        } else if !right {
+            changed |= expected.disqualified.insert(dealer);
         }
     }
     if changed && transcript.result.failure.is_none() {
         let qualified = (0..transcript.n).filter(|dealer| !expected.disqualified.contains(dealer));
         expected.keys = ExpectedKeys::Of(qualified.filter_map(|dealer| vector_of(transcript, dealer)).collect());
+    }
+}
+
+/// Whether the reference's observer holds a dealer for disqualified because of its own overwritten entry, and for nothing
+/// else: at the end, for want of an answer to nobody but itself, or when a second answer to itself came.
+fn out_by_own_complaint_alone(transcript: &Transcript, dealer: usize) -> bool {
+    let me = transcript.observer as u8;
+    let verdict = transcript
+        .events
+        .iter()
+        .find(|event| event.outputs.iter().any(|output| output.kind == "disqualify" && output.index == Some(dealer)));
+    let said = |sender: usize, start: &[u8]| {
+        transcript.events.iter().any(|event| broadcast_of(event, sender).is_some_and(|data| data.starts_with(start)))
+    };
+    let others_answered = (0..transcript.n)
+        .filter(|&member| member != transcript.observer && member != dealer && said(member, &[2, dealer as u8]))
+        .all(|member| said(dealer, &[3, member as u8]));
+    match verdict {
+        None => false,
+        Some(event) if event.kind == "end" => others_answered,
+        Some(event) => broadcast_of(event, dealer).is_some_and(|data| data.starts_with(&[3, me])),
     }
 }
 

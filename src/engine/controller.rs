@@ -169,9 +169,10 @@ impl Controller {
                 let share = match share {
                     OurShare::Held(secret) => Ok(KeyShare::new(me, secret)),
                     OurShare::Missing(dealers) => Err(missing(&dealers)),
-                    OurShare::Inconsistent => Err(
-                        "the sum of our valid shares does not match our public key share; check this machine".into(),
-                    ),
+                    OurShare::Inconsistent => {
+                        Err("the sum of our valid shares does not match our public key share; check this machine"
+                            .into())
+                    }
                 };
                 (Ok(PublicKeys { group_key, key_shares, identity_shares }), result, share)
             }
@@ -221,9 +222,7 @@ impl Controller {
             Output::Disqualified { dealer, reason } => {
                 Some(Effect::Report(EngineEvent::Disqualified { epoch, dealer, reason }))
             }
-            Output::Flagged { member, remark } => {
-                Some(Effect::Report(EngineEvent::Flagged { epoch, member, remark }))
-            }
+            Output::Flagged { member, remark } => Some(Effect::Report(EngineEvent::Flagged { epoch, member, remark })),
         };
         outputs.into_iter().filter_map(wrap).collect()
     }

@@ -133,12 +133,7 @@ impl Core {
         self.worked_off
     }
 
-    fn on_event(
-        &mut self,
-        event: ProtocolEvent,
-        recalled: Option<Recalled>,
-        step: &mut Step,
-    ) -> Result<(), CoreError> {
+    fn on_event(&mut self, event: ProtocolEvent, recalled: Option<Recalled>, step: &mut Step) -> Result<(), CoreError> {
         match event {
             ProtocolEvent::BlockFinalized(header) => {
                 self.finalized = self.finalized.max(header.view);
@@ -208,10 +203,8 @@ impl Core {
             step.then(Effect::Submit { instance: setup.instance.clone(), result: DkgResult::Empty });
             return self.fail_key(record, &reason, step);
         }
-        let (controller, effects) = self
-            .factory
-            .create(&setup, &mut *self.randomness)
-            .map_err(|error| CoreError::Start { epoch, error })?;
+        let (controller, effects) =
+            self.factory.create(&setup, &mut *self.randomness).map_err(|error| CoreError::Start { epoch, error })?;
         let record = record.start().map_err(|error| CoreError::Key { epoch, error })?;
         step.record(record.clone());
         step.extend(effects);

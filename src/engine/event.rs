@@ -152,7 +152,9 @@ impl fmt::Display for EngineEvent {
             }
             EngineEvent::RunEnded(report) => match (&report.keys, &report.share) {
                 (Err(reason), _) => write!(f, "epoch {}: run failed: {reason}", report.epoch),
-                (Ok(_), Err(reason)) => write!(f, "epoch {}: run ended without a share of ours: {reason}", report.epoch),
+                (Ok(_), Err(reason)) => {
+                    write!(f, "epoch {}: run ended without a share of ours: {reason}", report.epoch)
+                }
                 (Ok(_), Ok(())) => write!(f, "epoch {}: run ended; share stored, result submitted", report.epoch),
             },
             EngineEvent::KeyCommitted { epoch, index, recovered } => {

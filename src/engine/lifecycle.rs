@@ -189,7 +189,9 @@ pub struct SpawnError {
 
 /// A thread has not ended in time: the host's code that it is in does not return.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("thread {0} is inside the host's network, whiteboard, store or observer, which has not returned after its shutdown")]
+#[error(
+    "thread {0} is inside the host's network, whiteboard, store or observer, which has not returned after its shutdown"
+)]
 pub struct Stuck(pub String);
 
 impl Worker {

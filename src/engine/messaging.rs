@@ -68,7 +68,11 @@ pub(super) enum DispatcherInput {
     Send(Outbound),
     EndRun(InstanceId),
     /// A sender has done its work and waits for more.
-    Sent { sender: usize, job: Job, result: Result<(), NetworkError> },
+    Sent {
+        sender: usize,
+        job: Job,
+        result: Result<(), NetworkError>,
+    },
 }
 
 /// A message with its history.

@@ -279,12 +279,7 @@ struct Runner {
 
 impl Runner {
     /// The reactor's loop: receive, step, persist, carry out.
-    fn run(
-        &mut self,
-        inbox: &Inbox<ReactorInput>,
-        snapshot: Snapshot,
-        ready: &Signal<()>,
-    ) -> Result<(), EngineError> {
+    fn run(&mut self, inbox: &Inbox<ReactorInput>, snapshot: Snapshot, ready: &Signal<()>) -> Result<(), EngineError> {
         if let Some(event) = snapshot.into_event() {
             self.event(event)?;
         }

@@ -138,7 +138,11 @@ pub(super) fn poll(
         if inbox.is_stopped() {
             return;
         }
-        if result.is_ok() { failover.succeeded() } else { failover.failed() }
+        if result.is_ok() {
+            failover.succeeded()
+        } else {
+            failover.failed()
+        }
         let (input, ended) = match current.tried(result, config, Instant::now()) {
             Told::Nothing => continue,
             Told::Page(input) => (input, false),
@@ -231,11 +235,7 @@ impl Posting {
 }
 
 /// The publisher's thread.
-pub(super) fn publish(
-    inbox: &Inbox<PublisherInput>,
-    clients: &[Arc<dyn DkgContractClient>],
-    config: WhiteboardConfig,
-) {
+pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContractClient>], config: WhiteboardConfig) {
     let mut failover = Failover::new(clients.len());
     let mut posting = Posting::default();
     loop {

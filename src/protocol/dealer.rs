@@ -200,8 +200,7 @@ impl Dealer {
         if !matches!(complaint.answer, Answer::None) {
             return Ok(Some(Remark::DuplicateAnswer { complainer }));
         }
-        let scalar =
-            Scalar::from_be_bytes(scalar).map_err(|_| Disqualification::AnswerNotAScalar { complainer })?;
+        let scalar = Scalar::from_be_bytes(scalar).map_err(|_| Disqualification::AnswerNotAScalar { complainer })?;
         complaint.answer = Answer::Unjudged(scalar);
         Ok(None)
     }

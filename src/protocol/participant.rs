@@ -112,9 +112,8 @@ impl Participant {
     /// Impossible parameters, or a seed that is too short or, with negligible probability, unlucky.
     pub fn start(parameters: Parameters, seed: &SecretBytes) -> Result<(Self, Vec<Output>), Error> {
         let Parameters { size, threshold, me, encoding } = parameters;
-        let possible = (MIN_MEMBERS..=MAX_MEMBERS).contains(&size)
-            && (1..size).contains(&threshold)
-            && usize::from(me) < size;
+        let possible =
+            (MIN_MEMBERS..=MAX_MEMBERS).contains(&size) && (1..size).contains(&threshold) && usize::from(me) < size;
         if !possible {
             return Err(Error::Parameters(parameters));
         }

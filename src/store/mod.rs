@@ -101,9 +101,7 @@ impl DkgState {
         let mut batch = Vec::with_capacity(records.len());
         for record in records {
             let epoch = record.epoch();
-            self.record(epoch)?
-                .check_successor(record)
-                .map_err(|error| StoreError::Transition { epoch, error })?;
+            self.record(epoch)?.check_successor(record).map_err(|error| StoreError::Transition { epoch, error })?;
             batch.push((epoch, record.encode()?));
         }
         self.store.commit(batch)

@@ -293,7 +293,10 @@ impl EpochRecord {
         let encoded: Encoded =
             wire::decode(bytes.expose(), MAX_RECORD_BYTES).map_err(|error| damaged(error.to_string()))?;
         if encoded.version != RECORD_VERSION {
-            return Err(damaged(format!("it has version {}, and this program knows {RECORD_VERSION}", encoded.version)));
+            return Err(damaged(format!(
+                "it has version {}, and this program knows {RECORD_VERSION}",
+                encoded.version
+            )));
         }
         if encoded.epoch != epoch {
             return Err(damaged(format!("it is about epoch {}", encoded.epoch)));
