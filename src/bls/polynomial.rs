@@ -89,8 +89,9 @@ fn generator(seed: &[u8]) -> ChaCha20Rng {
     const NONCE_END: u64 = u64::from_le_bytes(*b"poly\0\0\0\0");
     let key: Zeroizing<[u8; 32]> = Zeroizing::new(Sha3_256::digest(seed).into());
     let mut stream = ChaCha20Rng::from_seed(*key);
-    stream.set_block_pos(u64::from(NONCE_START) << 32);
+    // In this order: a new stream starts at block 0.
     stream.set_stream(NONCE_END);
+    stream.set_block_pos(u64::from(NONCE_START) << 32);
     stream
 }
 
