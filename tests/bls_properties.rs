@@ -170,6 +170,30 @@ fn no_equations_all_hold() {
 }
 
 #[test]
+fn commitments_of_different_length_have_no_sum() {
+    let (short, long) = (polynomial(&[1; 32], 1).commit(), polynomial(&[2; 32], 2).commit());
+    assert_eq!(CommitmentVector::sum([&short, &long]), None);
+    assert_eq!(CommitmentVector::sum([]), None);
+    assert_eq!(CommitmentVector::sum([&long]), Some(long));
+}
+
+#[test]
+fn a_commitment_and_its_negative_sum_to_the_identity() {
+    let vector = polynomial(&[1; 32], 1).commit();
+    let mut encoded = vector.encode(VectorEncoding::Compressed);
+    for point in encoded.chunks_mut(96) {
+        point[0] ^= 0x20;
+    }
+    let negative = UncheckedVector::decode(&encoded, 2).unwrap().check_subgroup().unwrap();
+    let sum = CommitmentVector::sum([&vector, &negative]).unwrap();
+    assert!(sum.evaluate_all(3).iter().all(G2Point::is_identity));
+    // The identity among the summands, and equal summands.
+    assert_eq!(CommitmentVector::sum([&sum, &vector]), Some(vector.clone()));
+    let doubled = CommitmentVector::sum([&vector, &vector]).unwrap();
+    assert_eq!(CommitmentVector::sum([&doubled, &negative]), Some(vector));
+}
+
+#[test]
 fn indices_go_from_0_to_253_and_abscissas_one_further() {
     assert_eq!(Index::from_byte(253).map(Index::abscissa), Some(254));
     assert_eq!(Index::from_byte(254), None);

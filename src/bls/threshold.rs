@@ -4,7 +4,7 @@ use super::g1::E1Point;
 use super::hash::hash_to_point;
 use super::{Index, PublicKey, Scalar, Signature, Tag};
 
-/// The most participants, since indices travel as one byte (and 255 is left out).
+/// The most participants: as many as there are indices.
 const MAX_PARTICIPANTS: usize = 254;
 
 /// Why shares do not combine.
