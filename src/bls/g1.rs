@@ -87,12 +87,9 @@ impl E1Point {
 
     /// The sum of public points, each times its public scalar. Not constant-time.
     pub(super) fn linear_combination<'a>(terms: impl IntoIterator<Item = (&'a E1Point, &'a Scalar)>) -> E1Point {
-        // blst's tables for a few points share one inversion, which the identity's zero would spoil.
-        let (points, scalars): (Vec<_>, Vec<_>) = terms
-            .into_iter()
-            .filter(|(point, _)| !point.is_identity())
-            .map(|(point, scalar)| (point.0, scalar.to_canonical().b))
-            .unzip();
+        let (points, scalars): (Vec<_>, Vec<_>) =
+            terms.into_iter().map(|(point, scalar)| (point.0, scalar.to_canonical().b)).unzip();
+        // blst panics on an empty list.
         if points.is_empty() {
             return E1Point(blst_p1_affine::default());
         }

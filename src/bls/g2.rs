@@ -6,8 +6,8 @@ use std::fmt;
 use blst::{
     BLST_ERROR, MultiPoint, blst_p2, blst_p2_add_or_double, blst_p2_add_or_double_affine, blst_p2_affine,
     blst_p2_affine_compress, blst_p2_affine_generator, blst_p2_affine_in_g2, blst_p2_affine_is_inf,
-    blst_p2_affine_serialize, blst_p2_deserialize, blst_p2_double, blst_p2_from_affine, blst_p2_generator,
-    blst_p2_mult, blst_p2_to_affine, blst_p2_uncompress, p2_affines,
+    blst_p2_affine_serialize, blst_p2_deserialize, blst_p2_double, blst_p2_generator, blst_p2_mult, blst_p2_to_affine,
+    blst_p2_uncompress, p2_affines,
 };
 
 use super::g1::is_compressed_identity;
@@ -166,18 +166,14 @@ impl G2Point {
 
     /// The sum of points. Not constant-time.
     pub(super) fn sum(points: impl IntoIterator<Item = G2Point>) -> G2Point {
-        let points: Vec<_> = points.into_iter().filter(|point| !point.is_identity()).map(|point| point.0).collect();
+        let points: Vec<_> = points.into_iter().map(|point| point.0).collect();
+        // blst panics on an empty list, here and below.
         if points.is_empty() { G2Point::identity() } else { Projective(points.add()).to_affine() }
     }
 
     /// The sum of points, each times a 128-bit number (little endian). Not constant-time.
     pub(super) fn linear_combination(terms: impl IntoIterator<Item = (G2Point, [u8; 16])>) -> G2Point {
-        // blst's tables for a few points share one inversion, which the identity's zero would spoil.
-        let (points, factors): (Vec<_>, Vec<_>) = terms
-            .into_iter()
-            .filter(|(point, _)| !point.is_identity())
-            .map(|(point, factor)| (point.0, factor))
-            .unzip();
+        let (points, factors): (Vec<_>, Vec<_>) = terms.into_iter().map(|(point, factor)| (point.0, factor)).unzip();
         if points.is_empty() {
             return G2Point::identity();
         }
@@ -222,11 +218,8 @@ impl Projective {
         Projective(out)
     }
 
-    pub(super) fn from_affine(point: &G2Point) -> Projective {
-        let mut out = blst_p2::default();
-        // SAFETY: the first argument is valid for writes, the second is only read.
-        unsafe { blst_p2_from_affine(&mut out, &point.0) };
-        Projective(out)
+    pub(super) fn identity() -> Projective {
+        Projective(blst_p2::default())
     }
 
     pub(super) fn to_affine(self) -> G2Point {
@@ -244,18 +237,18 @@ impl Projective {
         Projective(out)
     }
 
-    /// `self` times a small public number, by doubling and adding. For the few bits of an abscissa this is faster than
-    /// blst's multiplication, which makes a table first.
+    /// `self` times a small public number, by doubling and adding: for the few bits of an abscissa this is faster than
+    /// blst's multiplication, which makes a table first. Not constant-time.
     pub(super) fn times_small(&self, factor: u8) -> Projective {
-        let mut out = blst_p2::default();
-        let used_bits = u8::BITS - factor.leading_zeros();
-        for bit in (0..used_bits).rev() {
+        let Some(top_bit) = factor.checked_ilog2() else { return Projective::identity() };
+        let mut out = self.0;
+        for bit in (0..top_bit).rev() {
             let mut next = blst_p2::default();
-            // SAFETY: the first arguments are valid for writes, the others are only read.
+            // SAFETY: the first argument is valid for writes, the second is only read.
             unsafe { blst_p2_double(&mut next, &out) };
             out = next;
             if factor >> bit & 1 == 1 {
-                // SAFETY: as above.
+                // SAFETY: the first argument is valid for writes, the others are only read.
                 unsafe { blst_p2_add_or_double(&mut next, &out, &self.0) };
                 out = next;
             }

@@ -1,4 +1,76 @@
-//! BLS12-381: scalars, points, Feldman commitments, signatures, and threshold combination.
+//! BLS12-381: secrets, Feldman commitments, signatures, and the combination of signature shares.
+//!
+//! Everything the protocol computes on the curve is here, over the `blst` library, and nothing here knows the protocol.
+//! A dealer draws a [`Polynomial`], hands each participant its [`Polynomial::share`], and publishes the
+//! [`CommitmentVector`]. Whoever holds the commitment can tell a right share from a wrong one ([`share_matches`],
+//! [`shares_match_all`]) and knows everybody's public key share ([`CommitmentVector::evaluate_all`]). Commitments add
+//! like polynomials, which is how a group key is made that no one dealt alone. Any t+1 shares of the key then sign for
+//! the group:
+//!
+//! ```
+//! use dkg_engine::bls::{Index, Polynomial, PublicKey, RANDOM_BEACON_TAG, SecretKey, SignatureCollector};
+//!
+//! // Two of three: a polynomial of degree 1. (One dealer here; in a run, the sum of several.)
+//! let polynomial = Polynomial::from_seed(&[42; 32], 1)?;
+//! let commitment = polynomial.commit();
+//! let group_key = PublicKey::from(commitment.constant_term());
+//! let key_shares: Vec<PublicKey> = commitment.evaluate_all(3).into_iter().map(PublicKey::from).collect();
+//!
+//! let message = b"view 1000";
+//! let mut collector = SignatureCollector::new(group_key, key_shares, 1, message, &RANDOM_BEACON_TAG)?;
+//! for participant in Index::all(3).skip(1) {
+//!     let key = SecretKey::from_scalar(polynomial.share(participant)).expect("shares are zero with probability 1/r");
+//!     let signature_share = key.sign(message, &RANDOM_BEACON_TAG).to_bytes();
+//!     assert!(collector.verify_and_add(participant, &signature_share)?.valid);
+//! }
+//!
+//! let signature = collector.signature()?;
+//! assert!(group_key.verify(message, &RANDOM_BEACON_TAG, &signature));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Encodings
+//!
+//! Decoders accept exactly what the reference (`onflow/crypto`) accepts, since honest members that judge the same bytes
+//! differently end with different keys. `tests/vectors/README.md` pins this.
+//!
+//! | what | bytes | form |
+//! | --- | --- | --- |
+//! | [`Scalar`] | 32 | big endian, 0 < x < r, never reduced |
+//! | [`Signature`], [`ProofOfPossession`] | 48 | ZCash compressed |
+//! | [`PublicKey`], [`G2Point`], *flow* | 96 | compressed, but c0 of x before c1; the flags stay in the first byte |
+//! | [`PublicKey`], [`G2Point`], *standard* | 96 | ZCash compressed, c1 before c0, as in the IETF drafts and in Ethereum |
+//! | [`CommitmentVector`], compressed | 96 a point | flow form |
+//! | [`CommitmentVector`], uncompressed | 192 a point | ZCash uncompressed, c1 before c0 |
+//!
+//! One oddity is kept: in the 48-byte form and in the flow form, the identity `c0 00 … 00` is read whatever its last byte
+//! is. It is always written with a zero.
+//!
+//! # Types that carry what has been checked
+//!
+//! A [`G2Point`] is in the subgroup of order r: there is no other way to make one. An [`UncheckedVector`] is only known
+//! to be on the curve. So is a [`Signature`], because [`combine`] has to treat shares outside G1 as the reference does;
+//! [`PublicKey::verify`] refuses them. A [`ProvenPublicKey`] is one whose owner holds the private key.
+//!
+//! # Signatures
+//!
+//! Signatures are in G1 and keys in G2. A message is hashed with KMAC128 (NIST SP 800-185) in the place of
+//! `expand_message` and then as RFC 9380 says for the suite `BLS12381G1_XMD:SHA-256_SSWU_RO_`; see [`expand_message`].
+//! The [`Tag`] is part of the KMAC key, so signatures made for one purpose do not serve another. A proof of possession
+//! signs the flow bytes of the public key under a KMAC key of its own, `BLS_POP_BLS12381G1_XOF:KMAC128_SSWU_RO_POP_`, as
+//! `onflow/crypto` does (`bls_multisig.go`; no vector pins this).
+//!
+//! # Constant time, and what is not promised
+//!
+//! What touches secrets is constant-time in them, as far as `blst` and the compiler keep to it: arithmetic on scalars,
+//! [`Polynomial::share`], [`Polynomial::commit`], [`Scalar::public_value`], [`SecretKey::sign`],
+//! [`SecretKey::prove_possession`], and the share's side of [`share_matches`] and [`shares_match_all`]. Decoding a scalar
+//! reveals whether it was accepted, and why not. What works on public values is *not* constant-time: sums and
+//! evaluations of commitments, random linear combinations, verification, [`combine`].
+//!
+//! Secrets ([`Scalar`], [`SecretKey`], [`Polynomial`]) are wiped when dropped, have no `Debug` and no `==`, and are in no
+//! error. Copies that the compiler leaves on the stack, that `SHA3` keeps while it hashes a seed, or that the system
+//! swaps out are not wiped. Nothing here draws randomness: seeds come from the caller.
 
 mod g1;
 mod g2;

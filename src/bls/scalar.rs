@@ -87,9 +87,18 @@ impl Scalar {
         Scalar::from_canonical(&reduced)
     }
 
+    /// One: where products start.
+    pub(super) fn one() -> Scalar {
+        Scalar::small(1)
+    }
+
     /// The abscissa of a participant.
     pub(super) fn abscissa(index: Index) -> Scalar {
-        let limbs = [u64::from(index.abscissa()), 0, 0, 0];
+        Scalar::small(index.abscissa())
+    }
+
+    fn small(number: u8) -> Scalar {
+        let limbs = [u64::from(number), 0, 0, 0];
         let mut out = blst_fr::default();
         // SAFETY: `out` is valid for writes, and the four limbs that are read are there.
         unsafe { blst_fr_from_uint64(&mut out, limbs.as_ptr()) };

@@ -4,7 +4,7 @@ use super::g1::E1Point;
 use super::hash::hash_to_point;
 use super::{Index, PublicKey, Scalar, Signature, Tag};
 
-/// The most participants, since indices travel as one byte (and 255 is left out).
+/// The most participants: as many as there are indices.
 const MAX_PARTICIPANTS: usize = 254;
 
 /// Why shares do not combine.
@@ -66,43 +66,43 @@ pub fn combine(n: usize, t: usize, shares: &[(Index, Signature)]) -> Result<Sign
     Ok(Signature::from(E1Point::linear_combination(terms)))
 }
 
-/// The weights λ_i with P(0) = Σ λ_i P(x_i) for every polynomial of lower degree than there are points: Π x_j / (x_j -
-/// x_i) over the others. The indices must differ. Costs one inversion.
+/// The weights λ_i with P(0) = Σ λ_i P(x_i) for every polynomial of lower degree than there are points: the product of
+/// x_j / (x_j - x_i) over all j other than i. The indices must differ. Costs one inversion.
 fn lagrange_at_zero(indices: impl Iterator<Item = Index>) -> Vec<Scalar> {
     let abscissas: Vec<Scalar> = indices.map(Scalar::abscissa).collect();
-    let product = |factors: &mut dyn Iterator<Item = Scalar>| {
-        factors.reduce(|product, factor| product.times(&factor)).unwrap_or_else(Scalar::zero)
-    };
-    let numerator = product(&mut abscissas.iter().cloned());
-    // The denominators are completed by x_i itself, so that the numerator is the same for all.
-    let denominators = abscissas.iter().map(|x| {
-        let others = abscissas.iter().filter(|other| !other.ct_eq(x)).map(|other| other.minus(x));
-        product(&mut others.chain([x.clone()]))
-    });
-    invert_all(denominators.collect()).iter().map(|inverse| inverse.times(&numerator)).collect()
+    // One numerator for all: the product of every x_j, with x_i itself, which the denominator takes back out.
+    let numerator = abscissas.iter().fold(Scalar::one(), |product, x| product.times(x));
+    let denominators: Vec<Scalar> = abscissas
+        .iter()
+        .enumerate()
+        .map(|(i, x)| {
+            let others = abscissas.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
+            others.fold(x.clone(), |product, other| product.times(&other.minus(x)))
+        })
+        .collect();
+    invert_all(&denominators).iter().map(|inverse| inverse.times(&numerator)).collect()
 }
 
 /// The inverses of numbers, none of which is zero, by one inversion of their product.
-fn invert_all(numbers: Vec<Scalar>) -> Vec<Scalar> {
-    let mut running: Option<Scalar> = None;
+fn invert_all(numbers: &[Scalar]) -> Vec<Scalar> {
+    let mut product = Scalar::one();
     // For each number, the product of those before it.
-    let before: Vec<Option<Scalar>> = numbers
+    let before: Vec<Scalar> = numbers
         .iter()
         .map(|number| {
-            let before = running.take();
-            running = Some(before.as_ref().map_or_else(|| number.clone(), |product| product.times(number)));
+            let before = product.clone();
+            product = product.times(number);
             before
         })
         .collect();
-    let Some(product) = running else { return Vec::new() };
-    // The inverse of the product of all numbers up to the one at hand.
+    // The inverse of the product of the numbers up to the one at hand, from the last to the first.
     let mut inverse = product.inverse();
     let mut inverses: Vec<Scalar> = numbers
         .iter()
         .zip(&before)
         .rev()
         .map(|(number, before)| {
-            let own = before.as_ref().map_or_else(|| inverse.clone(), |before| inverse.times(before));
+            let own = inverse.times(before);
             inverse = inverse.times(number);
             own
         })

@@ -127,14 +127,11 @@ impl CommitmentVector {
         self.points.first().copied().unwrap_or_else(G2Point::identity)
     }
 
-    /// The public value of one participant's share: Σ A_k (index + 1)^k, by Horner's rule. About 10 µs a point.
+    /// The public value of one participant's share: Σ A_k (index + 1)^k, by Horner's rule. Takes 1 to 15 µs
+    /// a point, more for greater indices.
     pub fn evaluate(&self, at: Index) -> G2Point {
-        let start = Projective::from_affine(&G2Point::identity());
-        let value = self.points.iter().rev().fold(start, |higher, point| {
-            let shifted = higher.times_small(at.abscissa());
-            shifted.plus(point)
-        });
-        value.to_affine()
+        let step = |higher: Projective, point| higher.times_small(at.abscissa()).plus(point);
+        self.points.iter().rev().fold(Projective::identity(), step).to_affine()
     }
 
     /// The public values of the shares of participants 0 to n-1.
@@ -176,7 +173,7 @@ pub fn share_matches(image: &G2Point, share: &Scalar) -> bool {
     share.public_value() == *image
 }
 
-/// Whether every share matches its image (see [`share_matches`]), for little more than the price of one.
+/// Whether every share matches its image (see [`share_matches`]), several times faster than one by one.
 ///
 /// The equations are added up, each times a random 128-bit number drawn from ChaCha20 under `randomness`. If all of them
 /// hold, the answer is always `true`; if one does not, it is `true` with probability at most 2^-128, provided that

@@ -1,0 +1,3 @@
+//! The `dkg` command.
+
+fn main() {}
