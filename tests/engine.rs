@@ -1,0 +1,347 @@
+//! Whole nodes on real threads, driven block by block: what a host relies on, and the defects of the reference (R1 to R12)
+//! proven absent.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use dkg_engine::bls::{RANDOM_BEACON_TAG, combine};
+use dkg_engine::chain::{DkgContractClient, DkgResult};
+use dkg_engine::engine::{BroadcastMessage, EngineEvent, PrivateMessage};
+use dkg_engine::epoch::{EpochCounter, EpochPhase, ProtocolEvent, ProtocolEvents, Snapshot, View};
+use dkg_engine::protocol::encode_complaint;
+use dkg_engine::store::{DkgState, KeyStatus, MemoryStore, SafeKey};
+use support::{Client, World, header, node_id, setup, staking_phase};
+
+/// How the run for `epoch` ended on a node: the keys or the reason, from its report.
+fn ended(world: &World, number: usize, epoch: u64) -> Result<(), String> {
+    world.nodes[number].events.wait("the run's end", |event| match event {
+        EngineEvent::RunEnded(report) if report.epoch.0 == epoch => {
+            Some(report.keys.as_ref().map(|_| ()).map_err(String::clone))
+        }
+        _ => None,
+    })
+}
+
+fn complaints_on_board(world: &World) -> usize {
+    world.board.broadcasts().iter().filter(|(_, data)| data.first() == Some(&2)).count()
+}
+
+#[test]
+fn an_epoch_ends_with_a_committed_key_on_every_node_and_any_t_plus_1_of_them_sign() {
+    let mut world = World::new(5);
+    let commit = world.run(1);
+    let keys: Vec<_> = world
+        .nodes
+        .iter()
+        .map(|node| match node.state.safe_key(EpochCounter(1)).unwrap() {
+            SafeKey::Key(key) => key,
+            _ => panic!("{} has no safe key", node.id),
+        })
+        .collect();
+    for signers in [[0, 1, 2], [4, 2, 0]] {
+        let shares: Vec<_> = signers
+            .iter()
+            .map(|&signer| (keys[signer].index(), keys[signer].secret_key().sign(b"message", &RANDOM_BEACON_TAG)))
+            .collect();
+        let signature = combine(5, 2, &shares).unwrap();
+        assert!(commit.group_key.verify(b"message", &RANDOM_BEACON_TAG, &signature));
+    }
+    assert_eq!(complaints_on_board(&world), 0);
+}
+
+#[test]
+fn a_failed_run_leaves_no_listener_that_can_take_the_next_runs_messages() {
+    let mut world = World::new(4);
+    world.board.clear();
+    // Epoch 1: two of four vectors never reach the board, one more than may be missing.
+    for number in [2, 3] {
+        world.nodes[number].client.mute.store(true, Ordering::SeqCst);
+    }
+    let setup = world.begin(1, 2);
+    for phase in 0..3 {
+        world.end_phase(&setup, phase);
+    }
+    for number in 0..4 {
+        assert!(ended(&world, number, 1).is_err());
+        assert_eq!(world.status(number, 1), KeyStatus::Failed);
+        world.nodes[number].client.mute.store(false, Ordering::SeqCst);
+    }
+    // Epoch 2: every share arrives at the one run there is, so nobody has anything to complain about.
+    world.run(2);
+    assert_eq!(complaints_on_board(&world), 0);
+}
+
+#[test]
+fn a_failed_run_submits_the_empty_result() {
+    let mut world = World::new(3);
+    world.nodes[0].client.mute.store(true, Ordering::SeqCst);
+    world.nodes[1].client.mute.store(true, Ordering::SeqCst);
+    let setup = world.begin(1, 1);
+    for phase in 0..3 {
+        world.end_phase(&setup, phase);
+    }
+    let result = world.board.submissions.wait("node 2's result", |all| all.get(&node_id(2)).cloned());
+    assert_eq!(result, DkgResult::Empty);
+    let reason = ended(&world, 2, 1).unwrap_err();
+    assert!(reason.contains("2 of 3 dealers are disqualified"), "{reason}");
+}
+
+#[test]
+fn a_phase_does_not_end_before_its_final_read_has_succeeded() {
+    let mut world = World::new(4);
+    let setup = world.begin(1, 4);
+    // Node 0 cannot read when phase 1 ends, and 10 times over it tries in vain.
+    world.nodes[0].client.down.store(true, Ordering::SeqCst);
+    let before = world.nodes[0].client.reads.wait("reads", |reads| Some(*reads));
+    world.finalize(setup.phase_final_views[0].0);
+    world.nodes[0].client.reads.wait("many tries", |reads| (*reads >= before + 10).then_some(()));
+    let ended_early = |event: &EngineEvent| matches!(event, EngineEvent::PhaseEnded { .. });
+    assert!(!world.nodes[0].events.all().iter().any(ended_early));
+    // Meanwhile the board grows: what stands behind the boundary block is no part of phase 1, however late it is read.
+    let late = BroadcastMessage::sign(encode_complaint(support_index(1)), &setup.instance, &world.keys[&node_id(2)]);
+    world.board.post(node_id(2), &late.to_json());
+    world.nodes[0].client.down.store(false, Ordering::SeqCst);
+    for node in &world.nodes {
+        let (dealt, complaints) = node.events.wait("the end of phase 1", |event| match event {
+            EngineEvent::PhaseEnded { dealt, complaints, .. } => Some((dealt.len(), complaints.len())),
+            _ => None,
+        });
+        assert_eq!((dealt, complaints), (4, 0), "{}", node.id);
+    }
+    world.end_phase(&setup, 1);
+    world.end_phase(&setup, 2);
+    for number in 0..4 {
+        // The complaint counted in phase 2 for everybody, and was answered.
+        assert_eq!(ended(&world, number, 1), Ok(()));
+    }
+    assert_eq!(world.commit(1).epoch, EpochCounter(1));
+}
+
+fn support_index(number: usize) -> dkg_engine::bls::Index {
+    dkg_engine::bls::Index::from_position(number).unwrap()
+}
+
+#[test]
+fn one_garbage_post_blinds_nobody() {
+    let mut world = World::new(4);
+    for garbage in ["", "{", "null", "{\"Data\":\"!\"}", "[]", "\u{0}"] {
+        world.board.post(node_id(3), garbage);
+    }
+    world.board.post(node_id(9), "{}");
+    world.board.post(node_id(3), &"x".repeat(1 << 20));
+    let setup = world.begin(1, 12);
+    for phase in 0..3 {
+        world.end_phase(&setup, phase);
+    }
+    for number in 0..4 {
+        assert_eq!(ended(&world, number, 1), Ok(()));
+        let dropped = world.nodes[number].events.all();
+        let dropped = dropped.iter().filter(|event| matches!(event, EngineEvent::PostDropped { .. })).count();
+        assert_eq!(dropped, 8);
+    }
+    assert_eq!(complaints_on_board(&world), 0);
+}
+
+#[test]
+fn a_run_whose_first_view_is_below_the_poll_step_goes_well() {
+    let mut world = World::new(3);
+    world.run(1);
+    // `World` begins at view 1, and the poll step is 10.
+    let started = world.nodes[0].events.all();
+    assert!(started.iter().any(|event| matches!(event, EngineEvent::PhaseEnded { view: View(31), .. })));
+}
+
+#[test]
+fn a_node_that_starts_at_a_phases_last_view_says_so_and_goes_on() {
+    let mut world = World::new(4);
+    let run = setup(&world.committee, 1, View(1));
+    let snapshot = |view| Snapshot {
+        current: EpochCounter(0),
+        head: header(view, 0),
+        phase: EpochPhase::Setup(run.clone()),
+    };
+    for view in [31, 61, 91, 5000] {
+        let state = DkgState::new(Arc::new(MemoryStore::new()));
+        let node = world.node(3, state.clone(), snapshot(view));
+        node.reactor.ready().wait();
+        node.events.wait("its word", |event| matches!(event, EngineEvent::SatOut { .. }).then_some(()));
+        node.reactor.block_finalized(header(view + 100, 0));
+        assert_eq!(state.record(EpochCounter(1)).unwrap().status(), KeyStatus::Failed);
+        assert_eq!(node.reactor.stop(), Ok(()));
+    }
+    // And a node that starts inside phase 1 takes part.
+    let node = world.node(3, DkgState::new(Arc::new(MemoryStore::new())), snapshot(20));
+    world.nodes[3] = node;
+    world.last = header(20, 0);
+    world.board.clear();
+    world.delivered.update(|count| *count = 0);
+    for node in &world.nodes[..3] {
+        node.reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), run.clone());
+    }
+    world.board.wait_for_posts(3);
+    world.delivered.wait("the shares", |count| (*count >= 9).then_some(()));
+}
+
+#[test]
+fn the_third_client_is_tried_when_two_are_down() {
+    let mut world = World::new(3);
+    let clients: Vec<Arc<Client>> = (0..3).map(|_| Client::new(&world.board, node_id(0))).collect();
+    clients[0].down.store(true, Ordering::SeqCst);
+    clients[1].down.store(true, Ordering::SeqCst);
+    let given = clients.iter().map(|client| client.clone() as Arc<dyn DkgContractClient>).collect();
+    let state = DkgState::new(Arc::new(MemoryStore::new()));
+    world.nodes[0] = world.node_with(0, state, staking_phase(), clients[2].clone(), given);
+    world.run(1);
+    let calls = |number: usize| clients[number].calls.load(Ordering::SeqCst);
+    // Reader and publisher each try the dead ones twice, once; then the one that works is preferred.
+    assert!(calls(0) <= 4 && calls(1) <= 4, "{} and {} calls to dead clients", calls(0), calls(1));
+    assert!(calls(2) > 4);
+}
+
+#[test]
+fn a_run_that_was_begun_before_is_not_dealt_again() {
+    let mut world = World::new(3);
+    let run = world.begin(1, 3);
+    let vector = world.board.broadcasts();
+    // Node 2 loses its process, not its store.
+    let state = world.nodes[2].state.clone();
+    assert_eq!(world.nodes[2].reactor.stop(), Ok(()));
+    let snapshot = Snapshot { current: EpochCounter(0), head: header(5, 3), phase: EpochPhase::Setup(run.clone()) };
+    world.nodes[2] = world.node(2, state, snapshot);
+    let reason = world.nodes[2].events.wait("its word", |event| match event {
+        EngineEvent::SatOut { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.contains("does not deal a second time"), "{reason}");
+    assert_eq!(world.status(2, 1), KeyStatus::Failed);
+    assert_eq!(world.board.broadcasts(), vector);
+}
+
+#[test]
+fn a_member_without_a_share_of_a_qualified_dealer_submits_the_public_result_and_keeps_no_key() {
+    let mut world = World::new(5);
+    // Node 1's share for node 0 is lost, and so is node 0's complaint about it.
+    world.nodes[1].port.lost.lock().push(node_id(0));
+    let setup = world.begin(1, 5);
+    world.nodes[0].client.mute.store(true, Ordering::SeqCst);
+    world.end_phase(&setup, 0);
+    world.end_phase(&setup, 1);
+    world.nodes[0].client.mute.store(false, Ordering::SeqCst);
+    world.end_phase(&setup, 2);
+    let reason = world.nodes[0].events.wait("its report", |event| match event {
+        EngineEvent::RunEnded(report) => Some(report.share.clone()),
+        _ => None,
+    });
+    assert!(reason.unwrap_err().contains("dealer 1"));
+    assert_eq!(world.status(0, 1), KeyStatus::Failed);
+    let all = world.board.submissions.wait("all five", |all| (all.len() == 5).then(|| all.clone()));
+    assert!(all.values().all(|result| *result != DkgResult::Empty && *result == all[&node_id(3)]));
+}
+
+#[test]
+fn a_share_that_is_lost_is_repaired_by_a_complaint_and_its_answer() {
+    let mut world = World::new(4);
+    world.nodes[1].port.lost.lock().push(node_id(0));
+    let setup = world.begin(1, 4);
+    world.end_phase(&setup, 0);
+    world.board.wait_for_posts(5);
+    world.end_phase(&setup, 1);
+    world.board.wait_for_posts(6);
+    world.end_phase(&setup, 2);
+    let commit = world.commit(1);
+    world.tell_commit(&commit);
+    for number in 0..4 {
+        assert_eq!(ended(&world, number, 1), Ok(()));
+        world.nodes[number].events.wait("the key", |event| matches!(event, EngineEvent::KeyCommitted { .. }).then_some(()));
+    }
+}
+
+#[test]
+fn a_key_that_the_chain_does_not_confirm_is_kept_and_never_signs() {
+    let mut world = World::new(3);
+    let setup = world.begin(1, 3);
+    for phase in 0..3 {
+        world.end_phase(&setup, phase);
+    }
+    let mut commit = world.commit(1);
+    commit.key_shares[0] = commit.key_shares[1];
+    world.tell_commit(&commit);
+    world.nodes[0].events.wait("its failure", |event| matches!(event, EngineEvent::KeyFailed { .. }).then_some(()));
+    let record = world.nodes[0].state.record(EpochCounter(1)).unwrap();
+    assert_eq!(record.status(), KeyStatus::Failed);
+    assert!(matches!(record.safe_key(), SafeKey::Never));
+    world.nodes[2].events.wait("a key", |event| matches!(event, EngineEvent::KeyCommitted { .. }).then_some(()));
+}
+
+#[test]
+fn when_the_chain_leaves_fallback_the_earlier_key_is_committed_for_the_next_epoch_too() {
+    let mut world = World::new(3);
+    let mut commit = world.run(1);
+    // Epoch 2's run fails: nobody posts.
+    world.board.clear();
+    for node in &world.nodes {
+        node.client.mute.store(true, Ordering::SeqCst);
+    }
+    let setup = world.begin(2, 0);
+    for phase in 0..3 {
+        world.end_phase(&setup, phase);
+    }
+    commit.epoch = EpochCounter(2);
+    world.tell(ProtocolEvent::EpochFallbackExited { current: EpochCounter(1), first: world.last, commit });
+    for number in 0..3 {
+        let recovered = world.nodes[number].events.wait("the recovered key", |event| match event {
+            EngineEvent::KeyCommitted { epoch: EpochCounter(2), recovered, .. } => Some(*recovered),
+            _ => None,
+        });
+        assert!(recovered);
+        assert_eq!(world.status(number, 2), KeyStatus::KeyCommitted);
+    }
+}
+
+#[test]
+fn events_for_an_engine_that_has_stopped_change_nothing() {
+    let world = World::new(2);
+    let events = world.nodes[0].reactor.events();
+    assert_eq!(world.nodes[0].reactor.stop(), Ok(()));
+    assert_eq!(world.nodes[0].reactor.stop(), Ok(()));
+    events.on_event(ProtocolEvent::BlockFinalized(header(1, 0)));
+    assert_eq!(world.nodes[0].reactor.done().wait(), Ok(()));
+    assert_eq!(world.nodes[0].events.all(), []);
+}
+
+#[test]
+fn private_messages_that_come_before_the_run_begins_are_there_when_it_does() {
+    let mut world = World::new(3);
+    let run = setup(&world.committee, 1, View(1));
+    // Nodes 1 and 2 begin at once; their shares reach node 0 before its own chain has told it of the run.
+    for node in &world.nodes[1..] {
+        node.reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), run.clone());
+    }
+    world.delivered.wait("the shares", |count| (*count >= 4).then_some(()));
+    world.nodes[0].reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), run.clone());
+    world.board.wait_for_posts(3);
+    world.delivered.wait("the shares", |count| (*count >= 6).then_some(()));
+    for phase in 0..3 {
+        world.end_phase(&run, phase);
+    }
+    assert_eq!(complaints_on_board(&world), 0);
+    assert_eq!(ended(&world, 0, 1), Ok(()));
+}
+
+#[test]
+fn a_stranger_or_an_oversized_message_is_turned_away() {
+    let world = World::new(2);
+    let message = |bytes: usize| PrivateMessage {
+        data: dkg_engine::SecretBytes::new(vec![0; bytes]),
+        dkg_instance_id: "dkg-test-1".into(),
+    };
+    let messaging = &world.nodes[0].messaging;
+    assert!(messaging.process(node_id(1), message(1 << 20)).is_err());
+    for _ in 0..dkg_engine::engine::INBOUND_LIMIT_PER_SENDER {
+        assert_eq!(messaging.process(node_id(7), message(33)), Ok(()));
+    }
+    assert!(messaging.process(node_id(7), message(33)).is_err());
+    assert_eq!(messaging.process(node_id(1), message(33)), Ok(()));
+}
