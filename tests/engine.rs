@@ -157,11 +157,8 @@ fn a_run_whose_first_view_is_below_the_poll_step_goes_well() {
 fn a_node_that_starts_at_a_phases_last_view_says_so_and_goes_on() {
     let mut world = World::new(4);
     let run = setup(&world.committee, 1, View(1));
-    let snapshot = |view| Snapshot {
-        current: EpochCounter(0),
-        head: header(view, 0),
-        phase: EpochPhase::Setup(run.clone()),
-    };
+    let snapshot =
+        |view| Snapshot { current: EpochCounter(0), head: header(view, 0), phase: EpochPhase::Setup(run.clone()) };
     for view in [31, 61, 91, 5000] {
         let state = DkgState::new(Arc::new(MemoryStore::new()));
         let node = world.node(3, state.clone(), snapshot(view));
@@ -254,7 +251,9 @@ fn a_share_that_is_lost_is_repaired_by_a_complaint_and_its_answer() {
     world.tell_commit(&commit);
     for number in 0..4 {
         assert_eq!(ended(&world, number, 1), Ok(()));
-        world.nodes[number].events.wait("the key", |event| matches!(event, EngineEvent::KeyCommitted { .. }).then_some(()));
+        world.nodes[number]
+            .events
+            .wait("the key", |event| matches!(event, EngineEvent::KeyCommitted { .. }).then_some(()));
     }
 }
 

@@ -125,8 +125,7 @@ impl Store for Host {
 /// A node on this host, with the default waits: the first retry comes after a second, the next after two, …
 fn node(host: &Arc<Host>) -> (ReactorEngine, MessagingEngine) {
     let tunnel = BrokerTunnel::new();
-    let messaging =
-        MessagingEngine::new(host.clone(), tunnel.clone(), MessagingEngineConfig::default()).unwrap();
+    let messaging = MessagingEngine::new(host.clone(), tunnel.clone(), MessagingEngineConfig::default()).unwrap();
     let reactor = ReactorEngine::new(ReactorParts {
         config: ReactorConfig::default(),
         snapshot: staking_phase(),

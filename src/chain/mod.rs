@@ -1,15 +1,20 @@
 //! Where epochs, views and the whiteboard come from.
 //!
 //! [`DkgContractClient`] is what a node asks of a whiteboard, whoever hosts it. [`contract`] is the whiteboard itself as
-//! a deterministic state machine (spec section 5).
+//! a deterministic state machine (spec section 5). [`log`] is a chain for members that have none: they run the contract
+//! over an ordered log of what they signed (spec section 9).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::bls::PublicKey;
 use crate::committee::{Index, NodeId};
 use crate::epoch::Header;
 
-use std::collections::BTreeMap;
-
-// pub mod contract;
+pub mod contract;
+#[cfg(feature = "log-chain")]
+pub mod log;
 
 /// One thing posted on the whiteboard: the board vouches for who posted it, and for nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +26,7 @@ pub struct BoardMessage {
 }
 
 /// What a node submits at the end of a run.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DkgResult {
     /// The run failed here: no keys.
     Empty,

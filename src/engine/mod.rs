@@ -59,6 +59,6 @@ pub use messaging::{MessagingEngine, MessagingEngineConfig, OUTBOUND_LIMIT, SEND
 pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessError};
 pub use reactor::{EngineError, EventHandle, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
 pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy};
-pub use tunnel::BrokerTunnel;
 pub use step::{Effect, Input, ReadId, ReadRequest, Recalled, Step, epochs_of};
+pub use tunnel::BrokerTunnel;
 pub use whiteboard::{POST_LIMIT, READ_PAGE, WhiteboardConfig};

@@ -291,7 +291,8 @@ impl EpochRecord {
     pub(super) fn decode(epoch: EpochCounter, bytes: &SecretBytes) -> Result<Self, StoreError> {
         let damaged = |reason: String| StoreError::Damaged { epoch, reason };
         let encoded: Encoded =
-            wire::decode(bytes.expose(), MAX_RECORD_BYTES).map_err(|error| damaged(error.to_string()))?;
+            // The decoder's own words could quote a byte of what is secret.
+            wire::decode(bytes.expose(), MAX_RECORD_BYTES).map_err(|_| damaged("its bytes do not decode".into()))?;
         if encoded.version != RECORD_VERSION {
             return Err(damaged(format!(
                 "it has version {}, and this program knows {RECORD_VERSION}",

@@ -16,7 +16,8 @@ use dkg_engine::engine::{
     PrivateMessage, ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
 use dkg_engine::epoch::{
-    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, Snapshot, View,
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, Snapshot,
+    View,
 };
 use dkg_engine::network::{MemoryNetwork, Network, NetworkError};
 use dkg_engine::store::{DkgState, KeyStatus, MemoryStore};
@@ -348,8 +349,11 @@ impl World {
     /// Ends phase `phase` (0, 1, 2) and waits until every node has.
     pub fn end_phase(&mut self, setup: &EpochSetup, phase: usize) {
         self.finalize(setup.phase_final_views[phase].0);
-        let phases =
-            [dkg_engine::protocol::Phase::Sharing, dkg_engine::protocol::Phase::Complaining, dkg_engine::protocol::Phase::Answering];
+        let phases = [
+            dkg_engine::protocol::Phase::Sharing,
+            dkg_engine::protocol::Phase::Complaining,
+            dkg_engine::protocol::Phase::Answering,
+        ];
         for node in &self.nodes {
             node.events.wait("the phase's end", |event| match event {
                 EngineEvent::PhaseEnded { epoch, phase: ended, .. } => {
@@ -365,7 +369,9 @@ impl World {
         let needed = self.committee.threshold() + 1;
         let result = self.board.submissions.wait("enough equal submissions", |all| {
             all.values()
-                .find(|result| **result != DkgResult::Empty && all.values().filter(|other| other == result).count() >= needed)
+                .find(|result| {
+                    **result != DkgResult::Empty && all.values().filter(|other| other == result).count() >= needed
+                })
                 .cloned()
         });
         let DkgResult::Complete { group_key, key_shares, index_map } = result else { unreachable!() };

@@ -1,0 +1,299 @@
+//! What all members of a log chain agree on beforehand: who they are, and what happens in which view.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ed25519_dalek::VerifyingKey;
+use sha3::{Digest, Sha3_256};
+
+use crate::bls::{ProvenPublicKey, VectorEncoding};
+use crate::committee::{Committee, CommitteeError, Index, Member, NodeId};
+use crate::epoch::{EpochCounter, View};
+
+/// The most characters a chain id can have; it stands in every envelope.
+pub const MAX_CHAIN_ID_BYTES: usize = 64;
+
+/// The most views an epoch can have.
+pub const MAX_VIEWS_IN_EPOCH: u64 = u32::MAX as u64;
+
+/// What happens in which view of an epoch. All numbers are views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long an epoch is.
+    pub views_in_epoch: u64,
+    /// Where in the epoch the setup phase begins: 0 is the epoch's first view.
+    pub setup_first_view: u64,
+    /// How long each of the three phases of a run is.
+    pub views_per_phase: u64,
+    /// How far apart the reads of the whiteboard within a phase are.
+    pub poll_step: u64,
+}
+
+/// One member of a log chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainMember {
+    /// Its identity.
+    pub node_id: NodeId,
+    /// What its broadcasts are signed with.
+    pub staking_key: ProvenPublicKey,
+    /// What its log entries are signed with.
+    pub network_key: VerifyingKey,
+}
+
+/// The content of a committee file, before it has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainSpec {
+    /// The chain's name: letters, digits, `-`, `_` and `.`.
+    pub chain_id: String,
+    /// When view 0 begins, in milliseconds of Unix time.
+    pub genesis_ms: u64,
+    /// How long a view is, in milliseconds.
+    pub view_ms: u64,
+    /// What happens in which view.
+    pub schedule: Schedule,
+    /// Who takes part, in any order.
+    pub members: Vec<ChainMember>,
+    /// How the members write commitment vectors.
+    pub vector_encoding: VectorEncoding,
+}
+
+/// What is wrong with a committee file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The chain id is empty, too long, or has characters that would have to be escaped somewhere.
+    #[error("'{0}' cannot be a chain id: 1 to {MAX_CHAIN_ID_BYTES} letters, digits, '-', '_' and '.'")]
+    ChainId(String),
+    /// A number that must not be zero is.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// The epoch is longer than can be counted safely.
+    #[error("an epoch of {0} views is too long; {MAX_VIEWS_IN_EPOCH} are allowed")]
+    EpochTooLong(u64),
+    /// The epoch ends before its run can.
+    #[error(
+        "an epoch of {views_in_epoch} views is too short: three phases of {views_per_phase} views from view \
+         {setup_first_view} on, and at least one more to agree on the result, do not fit"
+    )]
+    PhasesDoNotFit {
+        /// How long the epoch is.
+        views_in_epoch: u64,
+        /// Where its setup phase begins.
+        setup_first_view: u64,
+        /// How long each phase is.
+        views_per_phase: u64,
+    },
+    /// The members do not form a committee.
+    #[error(transparent)]
+    Committee(#[from] CommitteeError),
+    /// Two members have one network key.
+    #[error("nodes {0} and {1} have the same network key; every member needs its own")]
+    DuplicateNetworkKey(NodeId, NodeId),
+    /// A network key that many could sign for.
+    #[error("the network key of node {0} has small order: anyone could sign for it")]
+    WeakNetworkKey(NodeId),
+}
+
+/// The views of one epoch.
+///
+/// Epoch `e` has the views from `e * views_in_epoch` on. View 0 is the genesis block, which nobody ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochViews {
+    /// The epoch.
+    pub epoch: EpochCounter,
+    /// The epoch that the run in its setup phase makes keys for: the next one.
+    pub run_for: EpochCounter,
+    /// Its first view.
+    pub first: View,
+    /// The first view of its setup phase.
+    pub setup_first: View,
+    /// The last view of each phase of the run.
+    pub phase_finals: [View; 3],
+    /// Its last view.
+    pub last: View,
+}
+
+/// A checked committee file: what every member of a log chain has to agree on.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChainConfig {
+    chain_id: String,
+    genesis_ms: u64,
+    view_ms: u64,
+    schedule: Schedule,
+    committee: Arc<Committee>,
+    /// In order of index.
+    network_keys: Vec<VerifyingKey>,
+    vector_encoding: VectorEncoding,
+    identity: [u8; 32],
+}
+
+impl ChainConfig {
+    /// Checks what a committee file says.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn new(spec: ChainSpec) -> Result<Self, ConfigError> {
+        let ChainSpec { chain_id, genesis_ms, view_ms, schedule, members, vector_encoding } = spec;
+        check_chain_id(&chain_id)?;
+        check_schedule(&schedule)?;
+        if view_ms == 0 {
+            return Err(ConfigError::Zero("the view duration"));
+        }
+        let committee = Arc::new(Committee::new(
+            members.iter().map(|m| Member { node_id: m.node_id, staking_key: m.staking_key.clone() }).collect(),
+        )?);
+        let network_keys = check_network_keys(members)?;
+        let mut config = ChainConfig {
+            chain_id,
+            genesis_ms,
+            view_ms,
+            schedule,
+            committee,
+            network_keys,
+            vector_encoding,
+            identity: [0; 32],
+        };
+        config.identity = config.hash();
+        Ok(config)
+    }
+
+    /// The chain's identity: two members follow the same chain exactly if this is equal.
+    pub fn identity(&self) -> &[u8; 32] {
+        &self.identity
+    }
+
+    /// The chain's name.
+    pub fn chain_id(&self) -> &str {
+        &self.chain_id
+    }
+
+    /// Who takes part.
+    pub fn committee(&self) -> &Arc<Committee> {
+        &self.committee
+    }
+
+    /// What the entries of this member are signed with.
+    pub fn network_key(&self, index: Index) -> Option<&VerifyingKey> {
+        self.network_keys.get(usize::from(index))
+    }
+
+    /// The member that signs with this network key.
+    pub fn index_of_network_key(&self, key: &VerifyingKey) -> Option<Index> {
+        Index::from_position(self.network_keys.iter().position(|known| known == key)?)
+    }
+
+    /// What happens in which view of an epoch.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// How the members write commitment vectors.
+    pub fn vector_encoding(&self) -> VectorEncoding {
+        self.vector_encoding
+    }
+
+    /// How long a view is, in milliseconds.
+    pub fn view_ms(&self) -> u64 {
+        self.view_ms
+    }
+
+    /// The view at this time (milliseconds of Unix time); 0 before genesis.
+    pub fn view_at(&self, now_ms: u64) -> View {
+        View(now_ms.saturating_sub(self.genesis_ms) / self.view_ms)
+    }
+
+    /// When this view begins, in milliseconds of Unix time; the last moment that can be named if it is later.
+    pub fn begins_at(&self, view: View) -> u64 {
+        view.0.saturating_mul(self.view_ms).saturating_add(self.genesis_ms)
+    }
+
+    /// The epoch that a view belongs to. Views beyond `u64::MAX` do not exist: the last epoch is cut short there.
+    pub fn epoch_at(&self, view: View) -> EpochViews {
+        let Schedule { views_in_epoch, setup_first_view, views_per_phase, .. } = self.schedule;
+        let epoch = view.0 / views_in_epoch;
+        let first = view.0 - view.0 % views_in_epoch;
+        let after = |views: u64| View(first.saturating_add(views));
+        // The schedule's own sums are below `MAX_VIEWS_IN_EPOCH`, as `check_schedule` saw to.
+        let phase_final = |phase: u64| after(setup_first_view + phase * views_per_phase - 1);
+        EpochViews {
+            epoch: EpochCounter(epoch),
+            run_for: EpochCounter(epoch.saturating_add(1)),
+            first: View(first),
+            setup_first: after(setup_first_view),
+            phase_finals: [phase_final(1), phase_final(2), phase_final(3)],
+            last: after(views_in_epoch - 1),
+        }
+    }
+
+    /// SHA3-256 over every field, each behind its length.
+    fn hash(&self) -> [u8; 32] {
+        let mut hasher = Sha3_256::new();
+        let mut field = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(b"dkg-engine log chain 1");
+        field(self.chain_id.as_bytes());
+        let Schedule { views_in_epoch, setup_first_view, views_per_phase, poll_step } = self.schedule;
+        for number in [self.genesis_ms, self.view_ms, views_in_epoch, setup_first_view, views_per_phase, poll_step] {
+            field(&number.to_le_bytes());
+        }
+        field(match self.vector_encoding {
+            VectorEncoding::Compressed => b"compressed",
+            VectorEncoding::Uncompressed => b"uncompressed",
+        });
+        for (member, network_key) in self.committee.members().iter().zip(&self.network_keys) {
+            field(member.node_id.as_bytes());
+            field(&member.staking_key.key().to_flow_bytes());
+            field(network_key.as_bytes());
+        }
+        hasher.finalize().into()
+    }
+}
+
+impl fmt::Debug for ChainConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChainConfig({}, {} members)", self.chain_id, self.committee.size())
+    }
+}
+
+fn check_chain_id(chain_id: &str) -> Result<(), ConfigError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=MAX_CHAIN_ID_BYTES).contains(&chain_id.len()) && chain_id.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(ConfigError::ChainId(chain_id.chars().take(MAX_CHAIN_ID_BYTES + 16).collect()))
+    }
+}
+
+fn check_schedule(schedule: &Schedule) -> Result<(), ConfigError> {
+    let Schedule { views_in_epoch, setup_first_view, views_per_phase, poll_step } = *schedule;
+    if views_per_phase == 0 {
+        return Err(ConfigError::Zero("the number of views per phase"));
+    }
+    if poll_step == 0 {
+        return Err(ConfigError::Zero("the poll step"));
+    }
+    if views_in_epoch > MAX_VIEWS_IN_EPOCH {
+        return Err(ConfigError::EpochTooLong(views_in_epoch));
+    }
+    let run_end = views_per_phase.checked_mul(3).and_then(|phases| phases.checked_add(setup_first_view));
+    if run_end.is_none_or(|end| end >= views_in_epoch) {
+        return Err(ConfigError::PhasesDoNotFit { views_in_epoch, setup_first_view, views_per_phase });
+    }
+    Ok(())
+}
+
+/// The network keys in order of index.
+fn check_network_keys(mut members: Vec<ChainMember>) -> Result<Vec<VerifyingKey>, ConfigError> {
+    members.sort_by_key(|member| member.node_id);
+    let mut owners = std::collections::BTreeMap::new();
+    for member in &members {
+        if member.network_key.is_weak() {
+            return Err(ConfigError::WeakNetworkKey(member.node_id));
+        }
+        if let Some(other) = owners.insert(member.network_key.to_bytes(), member.node_id) {
+            return Err(ConfigError::DuplicateNetworkKey(other, member.node_id));
+        }
+    }
+    Ok(members.into_iter().map(|member| member.network_key).collect())
+}

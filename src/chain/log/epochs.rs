@@ -1,0 +1,223 @@
+//! Epochs as the finalized views bring them about, and the whiteboard contract that runs inside them.
+//!
+//! Pure: fed with finalized blocks and accepted posts and results, it answers with events.
+
+use std::sync::Arc;
+
+use crate::bls::PublicKey;
+use crate::chain::contract::{Contract, ContractError};
+use crate::chain::log::{ChainConfig, EpochViews};
+use crate::chain::{BoardMessage, DkgResult};
+use crate::committee::NodeId;
+use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, View};
+
+/// What one entry brought about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "events are few, and gone as soon as they are told")]
+pub enum ChainEvent {
+    /// Something the engine has to know.
+    Protocol(ProtocolEvent),
+    /// An epoch ended without new keys. If an earlier run's keys are in force they stay so, and an
+    /// [`EpochFallbackExited`](ProtocolEvent::EpochFallbackExited) follows.
+    EpochFailed {
+        /// The epoch in which the run failed.
+        epoch: EpochCounter,
+    },
+}
+
+/// Why the whiteboard could not be read as of a block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The replica has not read that far.
+    #[error("this replica stands at position {position} of the log, the block asked for at {asked}")]
+    NotYet {
+        /// Where the replica stands.
+        position: u64,
+        /// The block's height.
+        asked: u64,
+    },
+    /// The block is older than the run that the board now belongs to.
+    #[error("the whiteboard of block {asked} has been cleared: the run on it started at position {started}")]
+    Cleared {
+        /// Where the present run started.
+        started: u64,
+        /// The block's height.
+        asked: u64,
+    },
+    /// The block is not one of this log.
+    #[error("block {0} is not one of this log")]
+    OtherLog(u64),
+}
+
+/// The present epoch.
+#[derive(Clone, Debug)]
+pub(super) struct Epochs {
+    config: Arc<ChainConfig>,
+    views: EpochViews,
+    phase: EpochPhase,
+    /// The keys that are in force in the present epoch.
+    keys: Option<EpochCommit>,
+    contract: Contract,
+    /// How many entries the log had when the contract's run started.
+    run_started: u64,
+    /// For each message on the board, how many entries were before its own.
+    posted_at: Vec<u64>,
+    /// The first finalized block at or after each view at which something happens in this epoch.
+    boundaries: Vec<(View, Header)>,
+}
+
+impl Epochs {
+    pub(super) fn new(config: Arc<ChainConfig>) -> Self {
+        Epochs {
+            views: config.epoch_at(View(0)),
+            config,
+            phase: EpochPhase::Staking,
+            keys: None,
+            contract: Contract::new(),
+            run_started: 0,
+            posted_at: Vec::new(),
+            boundaries: Vec::new(),
+        }
+    }
+
+    pub(super) fn views(&self) -> &EpochViews {
+        &self.views
+    }
+
+    pub(super) fn phase(&self) -> &EpochPhase {
+        &self.phase
+    }
+
+    pub(super) fn keys(&self) -> Option<&EpochCommit> {
+        self.keys.as_ref()
+    }
+
+    pub(super) fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    pub(super) fn first_finalized_at(&self, view: View) -> Option<Header> {
+        self.boundaries.iter().find(|(boundary, _)| *boundary == view).map(|(_, header)| *header)
+    }
+
+    pub(super) fn messages(&self, from: u64, height: u64, limit: usize) -> Result<&[BoardMessage], ReadError> {
+        if height < self.run_started {
+            return Err(ReadError::Cleared { started: self.run_started, asked: height });
+        }
+        let count = self.posted_at.partition_point(|position| *position < height);
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(count);
+        Ok(self.contract.messages(from, count.min(from.saturating_add(limit))))
+    }
+
+    /// Takes an accepted post that stands at `position` of the log.
+    pub(super) fn post(&mut self, node: NodeId, content: String, position: u64) -> Result<(), ContractError> {
+        self.contract.post(node, content)?;
+        self.posted_at.push(position);
+        Ok(())
+    }
+
+    /// Takes an accepted result; `here` is the log up to its entry, as a block.
+    pub(super) fn submit(
+        &mut self,
+        node: NodeId,
+        result: &DkgResult,
+        here: Header,
+    ) -> Result<Option<ChainEvent>, ContractError> {
+        self.contract.submit(node, result)?;
+        Ok(self.commit(here))
+    }
+
+    /// Takes a newly finalized block. What it means for the epoch is told before the block itself.
+    pub(super) fn finalize(&mut self, block: Header) -> Vec<ChainEvent> {
+        let mut events = Vec::new();
+        while block.view > self.views.last {
+            self.end_epoch(block, &mut events);
+        }
+        events.extend(self.start_run(block));
+        for boundary in [self.views.setup_first].iter().chain(&self.views.phase_finals) {
+            if block.view >= *boundary && self.first_finalized_at(*boundary).is_none() {
+                self.boundaries.push((*boundary, block));
+            }
+        }
+        events.extend(self.commit(block));
+        events.push(ChainEvent::Protocol(ProtocolEvent::BlockFinalized(block)));
+        events
+    }
+
+    fn start_run(&mut self, block: Header) -> Option<ChainEvent> {
+        if self.phase != EpochPhase::Staking || block.view < self.views.setup_first {
+            return None;
+        }
+        let committee = self.config.committee();
+        // A committee has the size of a run, and the previous epoch's end ended the previous run.
+        self.contract.start(committee.members().iter().map(|member| member.node_id).collect()).ok()?;
+        self.run_started = block.height;
+        self.posted_at.clear();
+        let setup = EpochSetup {
+            epoch: self.views.run_for,
+            instance: InstanceId::new(self.config.chain_id(), self.views.run_for),
+            committee: Arc::clone(committee),
+            first_view: self.views.setup_first,
+            phase_final_views: self.views.phase_finals,
+            vector_encoding: self.config.vector_encoding(),
+        };
+        self.phase = EpochPhase::Setup(setup.clone());
+        Some(ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted {
+            current: self.views.epoch,
+            first: block,
+            setup,
+        }))
+    }
+
+    /// Ends the run if it is complete and its third phase is over.
+    fn commit(&mut self, here: Header) -> Option<ChainEvent> {
+        let [_, _, third] = self.views.phase_finals;
+        if !matches!(self.phase, EpochPhase::Setup(_)) || here.view < third {
+            return None;
+        }
+        let result = self.contract.end().ok()?;
+        // The contract counts digits; whether they are keys is seen here. Keys that are none can only be the result of
+        // more than `t` members who lie, and the epoch then ends without any.
+        let commit = decode_commit(self.views.run_for, result)?;
+        self.phase = EpochPhase::Committed(commit.clone());
+        Some(ChainEvent::Protocol(ProtocolEvent::EpochCommittedPhaseStarted {
+            current: self.views.epoch,
+            first: here,
+            commit,
+        }))
+    }
+
+    fn end_epoch(&mut self, block: Header, events: &mut Vec<ChainEvent>) {
+        let ended = self.views;
+        self.views = self.config.epoch_at(View(ended.last.0.saturating_add(1)));
+        self.boundaries.clear();
+        self.contract.force_end();
+        match std::mem::replace(&mut self.phase, EpochPhase::Staking) {
+            EpochPhase::Committed(commit) => self.keys = Some(commit),
+            EpochPhase::Staking | EpochPhase::Setup(_) => {
+                events.push(ChainEvent::EpochFailed { epoch: ended.epoch });
+                if let Some(keys) = &mut self.keys {
+                    keys.epoch = ended.run_for;
+                    events.push(ChainEvent::Protocol(ProtocolEvent::EpochFallbackExited {
+                        current: ended.epoch,
+                        first: block,
+                        commit: keys.clone(),
+                    }));
+                }
+            }
+        }
+    }
+}
+
+fn decode_commit(epoch: EpochCounter, result: DkgResult) -> Option<EpochCommit> {
+    let DkgResult::Complete { group_key, key_shares, index_map } = result else {
+        return None;
+    };
+    let key = |digits: &String| PublicKey::from_flow_bytes(&crate::hex::decode(digits)?).ok();
+    Some(EpochCommit {
+        epoch,
+        group_key: key(&group_key)?,
+        key_shares: key_shares.iter().map(key).collect::<Option<_>>()?,
+        index_map,
+    })
+}

@@ -1,0 +1,230 @@
+//! Where a log can be kept: what every host must do, and the simplest one, in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::chain::log::MAX_ENTRY_BYTES;
+
+/// The most bytes of entries a [`MemoryLog`] keeps for readers that have not read them: 256 MiB.
+pub const MAX_MEMORY_LOG_BYTES: usize = 256 * 1024 * 1024;
+/// The most entries a [`MemoryLog`] keeps for readers that have not read them.
+pub const MAX_MEMORY_LOG_ENTRIES: usize = 1 << 20;
+
+/// Why a host did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// It could not be reached, or not just now: worth trying again. An append may or may not have happened.
+    #[error("the log cannot be reached: {0}")]
+    Unavailable(String),
+    /// The log keeps as much as it can for a reader that does not come for it.
+    #[error("the log is full: one of its readers has stopped reading at position {0}")]
+    Full(u64),
+    /// The entry is too long for any replica to take.
+    #[error("an entry of {0} bytes is too long; {MAX_ENTRY_BYTES} are allowed")]
+    TooLong(usize),
+    /// The entries asked for are not kept any more.
+    #[error("the log no longer has the entry at position {asked}; it begins at {first}")]
+    Forgotten {
+        /// The position asked for.
+        asked: u64,
+        /// The first that is still there.
+        first: u64,
+    },
+    /// This access to the log has been shut down.
+    #[error("the log has been shut down here")]
+    ShutDown,
+}
+
+/// One member's access to a host of the log: an order of byte strings, nothing more.
+///
+/// Positions count from 0. What has been read at a position never changes; the replicas find out if it does. After
+/// [`shutdown`](Self::shutdown) all calls, also those in flight, return [`LogError::ShutDown`] promptly.
+pub trait LogHost: Send + Sync {
+    /// Puts an entry at the end; returns its position once the host has it for good.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    fn append(&self, entry: &[u8]) -> Result<u64, LogError>;
+
+    /// The entries from position `from` on, at most `limit` of them; none if the log ends there. Who reads from a
+    /// position has no more use for what is before it.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError>;
+
+    /// Returns when there is an entry at position `from`, or the time is up.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError>;
+
+    /// Ends this access, for good.
+    fn shutdown(&self) {}
+}
+
+/// A log in memory, for members in one process.
+///
+/// An entry is forgotten when every [reader](Self::reader) has read past it; a reader that never reads keeps everything.
+#[derive(Clone, Default)]
+pub struct MemoryLog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told of every append and every shutdown.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    entries: VecDeque<Vec<u8>>,
+    /// The position of the first of them.
+    first: u64,
+    bytes: usize,
+    /// Up to which position each reader has read.
+    cursors: BTreeMap<u64, Cursor>,
+    next_reader: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Cursor {
+    position: u64,
+    shut_down: bool,
+}
+
+impl State {
+    fn end(&self) -> u64 {
+        self.first.saturating_add(self.entries.len() as u64)
+    }
+
+    /// Drops what all readers have read. With no readers left there is nobody to decide, and all of it stays.
+    fn forget(&mut self) {
+        let Some(read) = self.slowest() else {
+            return;
+        };
+        while self.first < read {
+            let Some(entry) = self.entries.pop_front() else {
+                return;
+            };
+            self.bytes = self.bytes.saturating_sub(entry.len());
+            self.first += 1;
+        }
+    }
+
+    fn slowest(&self) -> Option<u64> {
+        self.cursors.values().filter(|cursor| !cursor.shut_down).map(|cursor| cursor.position).min()
+    }
+
+    fn check_open(&self, reader: u64) -> Result<(), LogError> {
+        match self.cursors.get(&reader) {
+            Some(cursor) if !cursor.shut_down => Ok(()),
+            _ => Err(LogError::ShutDown),
+        }
+    }
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        MemoryLog::default()
+    }
+
+    /// A new access to the log, from the first entry that is still there on. Entries are kept for it until it has read
+    /// past them, is shut down or dropped.
+    pub fn reader(&self) -> MemoryLogReader {
+        let mut state = self.shared.state.lock();
+        let id = state.next_reader;
+        state.next_reader += 1;
+        let position = state.first;
+        state.cursors.insert(id, Cursor { position, shut_down: false });
+        MemoryLogReader { shared: Arc::clone(&self.shared), id }
+    }
+
+    /// How many entries are kept at present.
+    pub fn kept(&self) -> usize {
+        self.shared.state.lock().entries.len()
+    }
+}
+
+/// One member's access to a [`MemoryLog`].
+pub struct MemoryLogReader {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl LogHost for MemoryLogReader {
+    fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
+        if entry.len() > MAX_ENTRY_BYTES {
+            return Err(LogError::TooLong(entry.len()));
+        }
+        let mut state = self.shared.state.lock();
+        state.check_open(self.id)?;
+        if state.entries.len() >= MAX_MEMORY_LOG_ENTRIES || state.bytes + entry.len() > MAX_MEMORY_LOG_BYTES {
+            return Err(LogError::Full(state.slowest().unwrap_or(state.first)));
+        }
+        let position = state.end();
+        state.entries.push_back(entry.to_vec());
+        state.bytes += entry.len();
+        drop(state);
+        self.shared.changed.notify_all();
+        Ok(position)
+    }
+
+    fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {
+        let mut state = self.shared.state.lock();
+        state.check_open(self.id)?;
+        if from < state.first {
+            return Err(LogError::Forgotten { asked: from, first: state.first });
+        }
+        let read = from.min(state.end());
+        if let Some(cursor) = state.cursors.get_mut(&self.id) {
+            cursor.position = cursor.position.max(read);
+        }
+        state.forget();
+        let skip = usize::try_from(from.saturating_sub(state.first)).unwrap_or(usize::MAX);
+        Ok(state.entries.iter().skip(skip).take(limit).cloned().collect())
+    }
+
+    fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut state = self.shared.state.lock();
+        loop {
+            state.check_open(self.id)?;
+            if state.end() > from {
+                return Ok(());
+            }
+            match deadline {
+                None => self.shared.changed.wait(&mut state),
+                Some(deadline) => {
+                    if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn shutdown(&self) {
+        let mut state = self.shared.state.lock();
+        if let Some(cursor) = state.cursors.get_mut(&self.id) {
+            cursor.shut_down = true;
+        }
+        state.forget();
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for MemoryLogReader {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.cursors.remove(&self.id);
+        state.forget();
+    }
+}

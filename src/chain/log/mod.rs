@@ -1,0 +1,59 @@
+//! A chain without a blockchain (spec section 9).
+//!
+//! Members without a chain of their own need three things: an ordered board, phase boundaries they agree on, and a
+//! result they agree on. All three come from an **ordered log** of signed [`Entry`]s, which anybody can host, and a
+//! deterministic state machine, [`LogChain`], which every member runs over it. The host ([`LogHost`]) orders and keeps;
+//! it decides nothing.
+//!
+//! ```text
+//!  clock -> Ticker -> Author ----append----> LogHost ----read----> LogChain -> ProtocolEvents, whiteboard
+//!  engine's posts -----^                     (any host)           (one replica a member)
+//! ```
+//!
+//! - **Time.** Members say "my clock has reached view v" ([`Payload::Tick`]). A view is final at the entry with which
+//!   more than `t` members have said so, for this view or a later one: `t` members with wrong clocks neither hurry nor
+//!   stop time. Its block is the log up to and including that entry.
+//! - **Board.** [`Payload::Post`] and [`Payload::Submit`] go to the [`Contract`](super::contract::Contract) that runs
+//!   inside. "As of a block" means as of its position in the log.
+//! - **Epochs.** The schedule in the committee file ([`ChainConfig`]) says in which views a run's phases end. An epoch is
+//!   committed when its third phase is over and the contract has a canonical result; if it ends without one, the keys of
+//!   the last committed run stay in force.
+//! - **What is skipped.** Bytes that are no entry, forgeries, repetitions, entries over their author's quota: every
+//!   replica skips the same ones ([`SkipReason`]), so that nothing one member writes blinds or stops another.
+//!
+//! # What this does not promise
+//!
+//! A host can delay or withhold entries, and can stop the chain; it cannot forge or alter any. A host that shows
+//! different logs to different members is found out by their signed prefix hashes: with honest members at most one of
+//! the logs goes on, since a view takes more than `t` of them, and the replicas of the others stop ([`Forked`]). A host
+//! in league with `t` members can feed two groups of honest members two logs that both go on. Who must exclude that
+//! hosts the log on several machines, or has each group of members host its own copy.
+//!
+//! Who can append to a log without being a member can make every replica check signatures in vain; access to a host is
+//! the host's business.
+
+mod config;
+mod entry;
+mod epochs;
+mod follower;
+mod host;
+mod node;
+mod prefixes;
+mod replica;
+mod skip;
+mod ticker;
+
+pub use config::{
+    ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, MAX_CHAIN_ID_BYTES, MAX_VIEWS_IN_EPOCH, Schedule,
+};
+pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
+pub use epochs::{ChainEvent, ReadError};
+pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
+pub use host::{LogError, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader};
+pub use node::{AppendError, Author, ChainNode, LogBoard, NodeError};
+pub use prefixes::PREFIX_WINDOW;
+pub use replica::{Applied, Forked, LogChain};
+pub use skip::{Quota, Skip, SkipReason};
+pub use ticker::{MAX_TICK_WAIT, Ticker, TickerStep};
+
+pub use crate::wire::WireError;

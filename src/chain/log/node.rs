@@ -1,0 +1,233 @@
+//! One member's side of a log chain: its replica, its pen, and the whiteboard as its engine sees it.
+
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use parking_lot::Mutex;
+
+use crate::chain::log::{
+    ChainConfig, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
+    WireError,
+};
+use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
+use crate::committee::{Index, NodeId};
+use crate::epoch::Header;
+
+/// How many entries are asked of a host at a time.
+pub(super) const READ_BATCH: usize = 256;
+
+/// Why there cannot be a node with this key on this chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// The committee file does not name the key.
+    #[error("the network key {} is not in the committee file", crate::hex::encode(.0))]
+    NotAMember([u8; 32]),
+}
+
+/// Why an entry did not get into the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// It is too long.
+    #[error("the entry cannot be written: {0}")]
+    Entry(#[from] WireError),
+    /// The host did not take it, or did not say so.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// This member has written as much as it may in this epoch; every replica would skip the entry.
+    #[error("member {0} has used up its quota of this epoch")]
+    OverQuota(Index),
+    /// The replica has stopped; what it would vouch for is in doubt.
+    #[error(transparent)]
+    Forked(#[from] Forked),
+    /// The author has used the last sequence number there is, or was made to believe so.
+    #[error("member {0} has no sequence number left")]
+    SequenceUsedUp(Index),
+}
+
+/// The one pen of a member: signs its entries and appends them, in the order of their sequence numbers.
+pub struct Author {
+    index: Index,
+    key: SigningKey,
+    replica: Arc<Mutex<LogChain>>,
+    log: Arc<dyn LogHost>,
+    /// The last sequence number used. Held while an entry is under way, so that none overtakes another: replicas skip
+    /// what is overtaken.
+    last_sequence: Mutex<Option<u64>>,
+}
+
+impl Author {
+    /// This member's index.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// Signs and appends one entry; returns its position.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. After [`LogError::Unavailable`] the entry may or may not be in the log.
+    pub fn append(&self, payload: Payload) -> Result<u64, AppendError> {
+        let mut last_sequence = self.last_sequence.lock();
+        let (seen, logged, chain) = {
+            let replica = self.replica.lock();
+            if let Some(forked) = replica.forked() {
+                return Err(forked.clone().into());
+            }
+            (replica.prefix(), replica.last_sequence(self.index), *replica.config().identity())
+        };
+        // After a restart the log knows better than this counter which numbers have been used.
+        let sequence = match (*last_sequence).max(logged) {
+            None => 0,
+            Some(last) => last.checked_add(1).ok_or(AppendError::SequenceUsedUp(self.index))?,
+        };
+        let entry = Entry { author: self.index, sequence, payload, seen };
+        let bytes = entry.sign(&chain, &self.key)?;
+        if !self.replica.lock().has_quota(self.index, &entry.payload, bytes.len()) {
+            return Err(AppendError::OverQuota(self.index));
+        }
+        *last_sequence = Some(sequence);
+        Ok(self.log.append(&bytes)?)
+    }
+}
+
+/// The whiteboard on a log chain, as one member's engine uses it.
+pub struct LogBoard {
+    node_id: NodeId,
+    author: Arc<Author>,
+    replica: Arc<Mutex<LogChain>>,
+    log: Arc<dyn LogHost>,
+}
+
+impl DkgContractClient for LogBoard {
+    fn broadcast(&self, content: &str) -> Result<(), ClientError> {
+        if !self.replica.lock().contract().is_running() {
+            return Err(ClientError::Refused("no run is going on".into()));
+        }
+        self.author.append(Payload::Post(content.to_owned())).map(drop).map_err(client_error)
+    }
+
+    fn read_broadcast(&self, from_index: u64, as_of: &Header, limit: usize) -> Result<Vec<BoardMessage>, ClientError> {
+        match self.replica.lock().messages(from_index, as_of, limit) {
+            Ok(messages) => Ok(messages.to_vec()),
+            Err(error @ ReadError::NotYet { .. }) => Err(ClientError::Unavailable(error.to_string())),
+            Err(error) => Err(ClientError::Refused(error.to_string())),
+        }
+    }
+
+    fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
+        {
+            let replica = self.replica.lock();
+            let contract = replica.contract();
+            // Submitted again after a call whose outcome was not known, or agreed on without this vote.
+            if contract.submission_of(&self.node_id) == Some(result) || contract.canonical() == Some(result) {
+                return Ok(());
+            }
+            if !contract.is_running() {
+                return Err(ClientError::Refused("no run is going on".into()));
+            }
+        }
+        self.author.append(Payload::Submit(result.clone())).map(drop).map_err(client_error)
+    }
+
+    /// Shuts the member's access to the log down: its [`Follower`](crate::chain::log::Follower) ends with it.
+    fn shutdown(&self) {
+        self.log.shutdown();
+    }
+}
+
+fn client_error(error: AppendError) -> ClientError {
+    match error {
+        AppendError::Log(LogError::Unavailable(_) | LogError::Full(_)) => ClientError::Unavailable(error.to_string()),
+        _ => ClientError::Refused(error.to_string()),
+    }
+}
+
+/// One member of a log chain.
+///
+/// The way of a node that starts: make one of these; [`catch_up`](Self::catch_up); ask the replica for its phase and
+/// start the engine there, with [`board`](Self::board) as its whiteboard; then [`Follower::start`] with the engine as
+/// the receiver of what happens from there on.
+///
+/// [`Follower::start`]: crate::chain::log::Follower::start
+pub struct ChainNode {
+    replica: Arc<Mutex<LogChain>>,
+    log: Arc<dyn LogHost>,
+    author: Arc<Author>,
+    board: Arc<LogBoard>,
+}
+
+impl ChainNode {
+    /// The member that signs with `key`, at the beginning of the log.
+    ///
+    /// # Errors
+    /// The committee file does not name the key.
+    pub fn new(config: Arc<ChainConfig>, log: Arc<dyn LogHost>, key: SigningKey) -> Result<Self, NodeError> {
+        Self::resume(LogChain::new(config), log, key)
+    }
+
+    /// The member that signs with `key`, with a replica that has read some of the log already.
+    ///
+    /// # Errors
+    /// The committee file does not name the key.
+    pub fn resume(replica: LogChain, log: Arc<dyn LogHost>, key: SigningKey) -> Result<Self, NodeError> {
+        let public = key.verifying_key();
+        let config = replica.config();
+        let member =
+            config.index_of_network_key(&public).and_then(|i| Some((i, config.committee().member(i)?.node_id)));
+        let (index, node_id) = member.ok_or(NodeError::NotAMember(public.to_bytes()))?;
+        let replica = Arc::new(Mutex::new(replica));
+        let author = Arc::new(Author {
+            index,
+            key,
+            replica: Arc::clone(&replica),
+            log: Arc::clone(&log),
+            last_sequence: Mutex::new(None),
+        });
+        let board = Arc::new(LogBoard {
+            node_id,
+            author: Arc::clone(&author),
+            replica: Arc::clone(&replica),
+            log: Arc::clone(&log),
+        });
+        Ok(ChainNode { replica, log, author, board })
+    }
+
+    /// Reads the log to its present end and tells nobody what happened meanwhile.
+    ///
+    /// # Errors
+    /// The log cannot be read, or has forked.
+    pub fn catch_up(&self) -> Result<(), FollowError> {
+        loop {
+            let from = self.replica.lock().prefix().position;
+            let entries = self.log.read(from, READ_BATCH)?;
+            for entry in &entries {
+                self.replica.lock().apply(entry)?;
+            }
+            if entries.len() < READ_BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The replica. Whoever locks it holds up the follower and the board: not for long.
+    pub fn replica(&self) -> &Arc<Mutex<LogChain>> {
+        &self.replica
+    }
+
+    /// The member's pen.
+    pub fn author(&self) -> &Arc<Author> {
+        &self.author
+    }
+
+    /// The whiteboard, for the member's engine.
+    pub fn board(&self) -> Arc<LogBoard> {
+        Arc::clone(&self.board)
+    }
+
+    /// The host.
+    pub(super) fn log(&self) -> &Arc<dyn LogHost> {
+        &self.log
+    }
+}
+
+// The longest post fits into an entry with all that surrounds it; `Author::append` relies on it.
+const _: () = assert!(MAX_ENTRY_BYTES > crate::chain::contract::MAX_POST_BYTES + 128);
