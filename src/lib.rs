@@ -10,6 +10,6 @@ pub mod network;
 pub mod protocol;
 mod secret;
 pub mod store;
-mod wire;
+pub mod wire;
 
 pub use secret::SecretBytes;

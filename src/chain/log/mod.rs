@@ -56,4 +56,3 @@ pub use replica::{Applied, Forked, LogChain};
 pub use skip::{Quota, Skip, SkipReason};
 pub use ticker::{MAX_TICK_WAIT, Ticker, TickerStep};
 
-pub use crate::wire::WireError;
