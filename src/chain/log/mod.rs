@@ -55,4 +55,3 @@ pub use prefixes::PREFIX_WINDOW;
 pub use replica::{Applied, Forked, LogChain};
 pub use skip::{Quota, Skip, SkipReason};
 pub use ticker::{MAX_TICK_WAIT, Ticker, TickerStep};
-

@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 
 use crate::chain::log::{
     ChainConfig, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
-    WireError,
 };
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::committee::{Index, NodeId};
 use crate::epoch::Header;
+use crate::wire::WireError;
 
 /// How many entries are asked of a host at a time.
 pub(super) const READ_BATCH: usize = 256;
