@@ -13,7 +13,7 @@ use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult}
 use dkg_engine::committee::{Committee, Member, NodeId};
 use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, EngineEvent, MessagingEngine, MessagingEngineConfig, Observer, OsRandomness,
-    PrivateMessage, ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
+    PrivateMessage, Randomness, RandomnessError, ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
 use dkg_engine::epoch::{
     EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, Snapshot,
@@ -152,15 +152,31 @@ impl DkgContractClient for Client {
     }
 }
 
+/// Everything secret that a test has seen pass: shares and seeds.
+pub type Secrets = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// The operating system's randomness, remembered.
+struct Remembered(Secrets);
+
+impl Randomness for Remembered {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RandomnessError> {
+        OsRandomness.fill(bytes)?;
+        self.0.lock().push(bytes.to_vec());
+        Ok(())
+    }
+}
+
 /// Counts what is delivered, and loses what it is told to lose.
 pub struct Port {
     inner: dkg_engine::network::MemoryPort,
     pub lost: Mutex<Vec<NodeId>>,
+    secrets: Secrets,
     delivered: Arc<Watched<usize>>,
 }
 
 impl Network for Port {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
+        self.secrets.lock().push(message.data.expose().to_vec());
         if self.lost.lock().contains(to) {
             self.delivered.update(|count| *count += 1);
             return Ok(());
@@ -211,6 +227,7 @@ pub struct World {
     pub network: MemoryNetwork,
     pub nodes: Vec<Node>,
     pub delivered: Arc<Watched<usize>>,
+    pub secrets: Secrets,
     pub last: Header,
 }
 
@@ -275,6 +292,7 @@ impl World {
             network: MemoryNetwork::new(),
             nodes: Vec::new(),
             delivered: Arc::new(Watched::new(0)),
+            secrets: Secrets::default(),
             last: header(0, 0),
         };
         for number in 0..size {
@@ -302,6 +320,7 @@ impl World {
         let port = Arc::new(Port {
             inner: self.network.port(id),
             lost: Mutex::new(Vec::new()),
+            secrets: self.secrets.clone(),
             delivered: self.delivered.clone(),
         });
         let messaging = Arc::new(MessagingEngine::new(port.clone(), tunnel.clone(), messaging_config()).unwrap());
@@ -314,7 +333,7 @@ impl World {
             factory: ControllerFactory::new(id, staking_key(number)),
             clients,
             tunnel,
-            randomness: Box::new(OsRandomness),
+            randomness: Box::new(Remembered(self.secrets.clone())),
             observer: Arc::new(events.clone()),
         })
         .unwrap();

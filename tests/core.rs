@@ -1,0 +1,287 @@
+//! The pure core under every order of inputs that threads can bring about: proptest draws the schedule, the cores have no
+//! thread.
+
+mod support;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use dkg_engine::chain::{BoardMessage, DkgResult};
+use dkg_engine::committee::NodeId;
+use dkg_engine::engine::{
+    BroadcastMessage, ControllerFactory, Core, Effect, EngineEvent, Input, OsRandomness, PrivateMessage, ReadId,
+    ReadRequest, Recalled, RunReport, epochs_of,
+};
+use dkg_engine::epoch::{EpochCounter, EpochSetup, Header, ProtocolEvent, View};
+use dkg_engine::protocol::encode_answer;
+use dkg_engine::store::{DkgState, KeyStatus, MemoryStore};
+use dkg_engine::{SecretBytes, bls};
+use proptest::prelude::*;
+use support::{committee, header, node_id, setup, staking_key};
+
+struct Node {
+    id: NodeId,
+    core: Core,
+    state: DkgState,
+    events: VecDeque<ProtocolEvent>,
+    private: Vec<(NodeId, PrivateMessage)>,
+    /// Answers to reads that are on their way.
+    pages: VecDeque<Input>,
+    reading: Option<ReadRequest>,
+    ended: Vec<View>,
+    report: Option<RunReport>,
+}
+
+struct World {
+    nodes: Vec<Node>,
+    board: Vec<BoardMessage>,
+    submissions: Vec<DkgResult>,
+    setup: EpochSetup,
+    /// Shares that are lost on the way: (from, to).
+    lost: BTreeSet<(usize, usize)>,
+    /// Node 3 answers node 0's complaint before it has been made.
+    early_answer: bool,
+    /// What chance decides next.
+    choices: Vec<u8>,
+    next_choice: usize,
+}
+
+impl World {
+    fn new(size: usize, choices: Vec<u8>, lost: BTreeSet<(usize, usize)>, early_answer: bool) -> World {
+        let committee = committee(size);
+        let node = |number| Node {
+            id: node_id(number),
+            core: Core::new(ControllerFactory::new(node_id(number), staking_key(number)), 10, Box::new(OsRandomness)),
+            state: DkgState::new(Arc::new(MemoryStore::new())),
+            events: VecDeque::new(),
+            private: Vec::new(),
+            pages: VecDeque::new(),
+            reading: None,
+            ended: Vec::new(),
+            report: None,
+        };
+        World {
+            nodes: (0..size).map(node).collect(),
+            board: Vec::new(),
+            submissions: Vec::new(),
+            setup: setup(&committee, 1, View(3)),
+            lost,
+            early_answer,
+            choices,
+            next_choice: 0,
+        }
+    }
+
+    fn choose(&mut self, among: usize) -> usize {
+        let choice = self.choices.get(self.next_choice % self.choices.len().max(1)).copied().unwrap_or(0);
+        self.next_choice += 1;
+        (usize::from(choice) + self.next_choice / self.choices.len().max(1)) % among.max(1)
+    }
+
+    /// Lets every node work on what is waiting for it, in an order that chance decides, until nothing waits. What a node
+    /// waits for comes in pieces, and private messages overtake each other and everything else.
+    fn settle_down(&mut self) {
+        loop {
+            let busy: Vec<usize> = (0..self.nodes.len()).filter(|&number| self.has_work(number)).collect();
+            if busy.is_empty() {
+                return;
+            }
+            let number = busy[self.choose(busy.len())];
+            let kind = self.choose(3);
+            let node = &mut self.nodes[number];
+            let input = match kind {
+                0 if node.core.wants_private() && !node.private.is_empty() => {
+                    let position = self.next_choice % node.private.len();
+                    let (from, message) = node.private.remove(position);
+                    Input::Private(from, message)
+                }
+                1 if !node.pages.is_empty() => node.pages.pop_front().unwrap(),
+                _ => match node.events.pop_front() {
+                    Some(event) => Input::Event(event.clone(), recall(&node.state, &event)),
+                    None => continue,
+                },
+            };
+            self.step(number, input);
+        }
+    }
+
+    fn has_work(&self, number: usize) -> bool {
+        let node = &self.nodes[number];
+        !node.events.is_empty() || !node.pages.is_empty() || (node.core.wants_private() && !node.private.is_empty())
+    }
+
+    fn step(&mut self, number: usize, input: Input) {
+        let finishes = match &input {
+            Input::Page { read, last: true, .. } => Some(*read),
+            _ => None,
+        };
+        let reading_before = self.nodes[number].reading;
+        let step = self.nodes[number].core.step(input).expect("nothing that others do stops a node");
+        let effects = step.persist(&self.nodes[number].state).unwrap();
+        for effect in effects {
+            match effect {
+                Effect::SendPrivate { to, message } => {
+                    let receiver = self.nodes.iter().position(|node| node.id == to).unwrap();
+                    if !self.lost.contains(&(number, receiver)) {
+                        let from = self.nodes[number].id;
+                        self.nodes[receiver].private.push((from, message));
+                    } else if self.early_answer && number == 3 {
+                        let share = bls::Scalar::from_be_bytes(&message.data.expose()[1..]).unwrap();
+                        let data = encode_answer(bls::Index::from_position(receiver).unwrap(), &share);
+                        let signed = BroadcastMessage::sign(data, &self.setup.instance, &staking_key(3));
+                        self.board.push(BoardMessage { node_id: node_id(3), content: signed.to_json() });
+                    }
+                }
+                Effect::Post { content, .. } => {
+                    // The early answerer never answers a second time.
+                    let message = BroadcastMessage::from_json(&content).unwrap();
+                    if !(self.early_answer && number == 3 && message.data[0] == 3) {
+                        let node_id = self.nodes[number].id;
+                        self.board.push(BoardMessage { node_id, content });
+                    }
+                }
+                Effect::Read(request) => {
+                    self.nodes[number].reading = Some(request);
+                    self.answer(number, request);
+                }
+                Effect::Submit { result, .. } => self.submissions.push(result),
+                Effect::EndRun(_) => self.nodes[number].reading = None,
+                Effect::Report(EngineEvent::PhaseEnded { view, .. }) => {
+                    // A phase ends in the very step that takes the last page of its final read, and in no other.
+                    let read = reading_before.expect("a phase ended without a read");
+                    assert_eq!(finishes, Some(read.id));
+                    assert!(read.must_succeed);
+                    assert!(read.as_of.view >= view);
+                    self.nodes[number].ended.push(view);
+                }
+                Effect::Report(EngineEvent::RunEnded(report)) => self.nodes[number].report = Some(report),
+                Effect::Report(_) => {}
+            }
+        }
+    }
+
+    /// The board's answer, in pages of chance's size, some of them preceded by answers to nobody's question.
+    fn answer(&mut self, number: usize, request: ReadRequest) {
+        let all: Vec<BoardMessage> = self.board[request.from_index as usize..request.as_of.height as usize].to_vec();
+        let split = self.choose(all.len() + 1);
+        let (first, rest) = all.split_at(split);
+        let node = &mut self.nodes[number];
+        let stale = ReadId(request.id.0.wrapping_sub(1));
+        node.pages.push_back(Input::Page { read: stale, messages: rest.to_vec(), last: true });
+        node.pages.push_back(Input::Page { read: request.id, messages: first.to_vec(), last: false });
+        node.pages.push_back(Input::ReadGivenUp(stale));
+        node.pages.push_back(Input::Page { read: request.id, messages: rest.to_vec(), last: true });
+    }
+
+    fn tell(&mut self, event: ProtocolEvent) {
+        for node in &mut self.nodes {
+            node.events.push_back(event.clone());
+        }
+    }
+
+    fn finalize(&mut self, view: u64) -> Header {
+        let block = header(view, self.board.len() as u64);
+        self.tell(ProtocolEvent::BlockFinalized(block));
+        block
+    }
+
+    fn run(&mut self) {
+        let setup = self.setup.clone();
+        self.tell(ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(0), first: header(3, 0), setup });
+        let mut view = 3;
+        for last in self.setup.phase_final_views {
+            // What members do in a phase reaches the board in that phase; how it interleaves with blocks is open.
+            while view + 12 < last.0 {
+                view += 1 + self.choose(11) as u64;
+                self.finalize(view);
+                if self.choose(2) == 0 {
+                    self.settle_down();
+                }
+            }
+            self.settle_down();
+            view = last.0 + self.choose(3) as u64;
+            self.finalize(view);
+            if last != self.setup.phase_final_views[2] {
+                self.settle_down();
+            }
+        }
+        self.settle_down();
+    }
+}
+
+fn recall(state: &DkgState, event: &ProtocolEvent) -> Option<Recalled> {
+    let (current, next) = epochs_of(event)?;
+    Some(Recalled { current: state.record(current).unwrap(), next: state.record(next).unwrap() })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Final poll before transition, boundary decided by board position (R2, R3): whatever the order in which a node's
+    /// threads bring it blocks, pages and private messages, no phase ends before its final read, all members agree, and
+    /// shares that are lost are repaired.
+    #[test]
+    fn whatever_the_order_of_inputs_phases_end_after_their_final_read_and_all_members_agree(
+        choices in prop::collection::vec(any::<u8>(), 16..200),
+        lost in prop::collection::btree_set((0usize..4, 0usize..4), 0..2),
+        early_answer in any::<bool>(),
+    ) {
+        let mut lost = lost;
+        if early_answer {
+            lost.insert((3, 0));
+            lost.retain(|(from, to)| (*from, *to) == (3, 0) || *from != 3);
+        }
+        let mut world = World::new(4, choices, lost, early_answer);
+        world.run();
+        let reports: Vec<&RunReport> = world.nodes.iter().map(|node| node.report.as_ref().unwrap()).collect();
+        for (node, report) in world.nodes.iter().zip(&reports) {
+            prop_assert_eq!(node.ended.len(), 3);
+            prop_assert_eq!(&report.qualified, &reports[0].qualified);
+            prop_assert_eq!(report.keys.as_ref().unwrap(), reports[0].keys.as_ref().unwrap());
+            prop_assert_eq!(&report.share, &Ok(()));
+            let record = node.state.record(EpochCounter(1)).unwrap();
+            prop_assert_eq!(record.status(), KeyStatus::Completed);
+        }
+        prop_assert_eq!(reports[0].qualified.len(), 4);
+        prop_assert!(world.submissions.iter().all(|result| *result == world.submissions[0]));
+    }
+
+    /// Whatever comes in whatever order, a core neither panics nor stops.
+    #[test]
+    fn arbitrary_inputs_never_stop_a_node(
+        inputs in prop::collection::vec((0u8..7, any::<u64>(), prop::collection::vec(any::<u8>(), 0..60)), 0..60)
+    ) {
+        let committee = committee(3);
+        let state = DkgState::new(Arc::new(MemoryStore::new()));
+        let mut core = Core::new(ControllerFactory::new(node_id(0), staking_key(0)), 10, Box::new(OsRandomness));
+        for (kind, number, bytes) in inputs {
+            let small = number % 8;
+            let event = match kind {
+                0 => Some(ProtocolEvent::BlockFinalized(header(number % 200, number))),
+                1 => Some(ProtocolEvent::BlockFinalized(header(number, number))),
+                2 => Some(ProtocolEvent::EpochSetupPhaseStarted {
+                    current: EpochCounter(small),
+                    first: header(number % 100, 0),
+                    setup: setup(&committee, small + 1, View(number % 50)),
+                }),
+                _ => None,
+            };
+            let message = BoardMessage {
+                node_id: node_id(small as usize),
+                content: BroadcastMessage::sign(bytes.clone(), &setup(&committee, 1, View(0)).instance, &staking_key(small as usize)).to_json(),
+            };
+            let input = match (event, kind) {
+                (Some(event), _) => Input::Event(event.clone(), recall(&state, &event)),
+                (None, 3 | 4) => Input::Page { read: ReadId(small), messages: vec![message], last: kind == 3 },
+                (None, 5) => Input::ReadGivenUp(ReadId(small)),
+                (None, _) => Input::Private(node_id(small as usize), PrivateMessage {
+                    data: SecretBytes::new(bytes),
+                    dkg_instance_id: format!("dkg-test-{}", small % 3),
+                }),
+            };
+            let step = core.step(input);
+            prop_assert!(step.is_ok());
+            prop_assert!(step.unwrap().persist(&state).is_ok());
+        }
+    }
+}
