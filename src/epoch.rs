@@ -97,6 +97,21 @@ pub struct EpochSetup {
     pub vector_encoding: VectorEncoding,
 }
 
+impl EpochSetup {
+    /// The run on `chain_id` for `epoch`, with points compressed as on Flow.
+    pub fn new(
+        chain_id: &str,
+        epoch: EpochCounter,
+        committee: Arc<Committee>,
+        first_view: View,
+        phase_final_views: [View; 3],
+    ) -> Self {
+        let instance = InstanceId::new(chain_id, epoch);
+        let vector_encoding = VectorEncoding::Compressed;
+        EpochSetup { epoch, instance, committee, first_view, phase_final_views, vector_encoding }
+    }
+}
+
 /// An epoch has been committed: the keys that are in force in it, whichever run made them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochCommit {

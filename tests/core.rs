@@ -97,7 +97,7 @@ impl World {
                 }
                 1 if !node.pages.is_empty() => node.pages.pop_front().unwrap(),
                 _ => match node.events.pop_front() {
-                    Some(event) => Input::Event(event.clone(), recall(&node.state, &event)),
+                    Some(event) => Input::Event(Box::new(event.clone()), recall(&node.state, &event)),
                     None => continue,
                 },
             };
@@ -154,7 +154,7 @@ impl World {
                     assert!(read.as_of.view >= view);
                     self.nodes[number].ended.push(view);
                 }
-                Effect::Report(EngineEvent::RunEnded(report)) => self.nodes[number].report = Some(report),
+                Effect::Report(EngineEvent::RunEnded(report)) => self.nodes[number].report = Some(*report),
                 Effect::Report(_) => {}
             }
         }
@@ -209,9 +209,9 @@ impl World {
     }
 }
 
-fn recall(state: &DkgState, event: &ProtocolEvent) -> Option<Recalled> {
+fn recall(state: &DkgState, event: &ProtocolEvent) -> Option<Box<Recalled>> {
     let (current, next) = epochs_of(event)?;
-    Some(Recalled { current: state.record(current).unwrap(), next: state.record(next).unwrap() })
+    Some(Box::new(Recalled { current: state.record(current).unwrap(), next: state.record(next).unwrap() }))
 }
 
 proptest! {
@@ -271,7 +271,7 @@ proptest! {
                 content: BroadcastMessage::sign(bytes.clone(), &setup(&committee, 1, View(0)).instance, &staking_key(small as usize)).to_json(),
             };
             let input = match (event, kind) {
-                (Some(event), _) => Input::Event(event.clone(), recall(&state, &event)),
+                (Some(event), _) => Input::Event(Box::new(event.clone()), recall(&state, &event)),
                 (None, 3 | 4) => Input::Page { read: ReadId(small), messages: vec![message], last: kind == 3 },
                 (None, 5) => Input::ReadGivenUp(ReadId(small)),
                 (None, _) => Input::Private(node_id(small as usize), PrivateMessage {

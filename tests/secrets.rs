@@ -49,10 +49,8 @@ fn shares_and_seeds_never_reach_a_log_line_an_event_or_an_error_at_any_level() {
     // twice, one is malformed, one is from a stranger, one is late; and the board fails for a while.
     world.nodes[1].port.lost.lock().push(node_id(0));
     let setup = {
-        let forged = |bytes: Vec<u8>| PrivateMessage {
-            data: SecretBytes::new(bytes),
-            dkg_instance_id: "dkg-test-1".into(),
-        };
+        let forged =
+            |bytes: Vec<u8>| PrivateMessage { data: SecretBytes::new(bytes), dkg_instance_id: "dkg-test-1".into() };
         let mut wrong = vec![0; 33];
         wrong[32] = 77;
         world.nodes[3].messaging.process(node_id(2), forged(wrong)).unwrap();

@@ -62,7 +62,7 @@ impl Agenda {
     }
 
     /// The next thing to do.
-    pub fn next(&mut self) -> Option<Action> {
+    pub fn take_next(&mut self) -> Option<Action> {
         self.due.pop_front()
     }
 

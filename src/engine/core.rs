@@ -95,7 +95,7 @@ impl Core {
     pub fn step(&mut self, input: Input) -> Result<Step, CoreError> {
         let mut step = Step::default();
         match input {
-            Input::Event(event, recalled) => self.on_event(event, recalled, &mut step)?,
+            Input::Event(event, recalled) => self.on_event(*event, recalled.map(|recalled| *recalled), &mut step)?,
             Input::Private(from, message) => {
                 if let Some(run) = &mut self.run {
                     step.extend(run.controller.take_private(&from, &message));
@@ -220,7 +220,7 @@ impl Core {
             if run.reading.is_some() {
                 return Ok(());
             }
-            match run.agenda.next() {
+            match run.agenda.take_next() {
                 None => return Ok(()),
                 Some(action @ (Action::Poll(as_of) | Action::FinalPoll(as_of))) => {
                     self.last_read = ReadId(self.last_read.0.wrapping_add(1));
@@ -269,7 +269,7 @@ impl Core {
         let instance = run.controller.broker().instance().clone();
         step.then(Effect::EndRun(instance.clone()));
         step.then(Effect::Submit { instance, result: ending.result });
-        step.report(EngineEvent::RunEnded(ending.report));
+        step.report(EngineEvent::RunEnded(Box::new(ending.report)));
         if let Some(reason) = reason {
             step.report(EngineEvent::KeyFailed { epoch, reason });
         }

@@ -97,7 +97,7 @@ pub enum EngineEvent {
         fault: PostFault,
     },
     /// The run has ended on this node; its result is being submitted.
-    RunEnded(RunReport),
+    RunEnded(Box<RunReport>),
     /// Our key is confirmed by the chain and safe to sign with.
     KeyCommitted {
         /// The epoch it serves.

@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 
 use super::controller::ControllerFactory;
 use super::core::{Core, CoreError, DEFAULT_POLL_STEP};
-use super::event::Observer;
+use super::event::{NoObserver, Observer};
 use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
-use super::randomness::Randomness;
+use super::randomness::{OsRandomness, Randomness};
 use super::step::{Effect, Input, Recalled, epochs_of};
 use super::tunnel::BrokerTunnel;
 use super::whiteboard::{self, PollerInput, PublisherInput, WhiteboardConfig};
@@ -81,8 +81,31 @@ pub struct ReactorParts {
     pub observer: Arc<dyn Observer>,
 }
 
+impl ReactorParts {
+    /// A node with one whiteboard client and the defaults: default settings, the operating system's randomness, nobody who
+    /// is told. Change what should be different.
+    pub fn new(
+        snapshot: Snapshot,
+        state: DkgState,
+        factory: ControllerFactory,
+        client: Arc<dyn DkgContractClient>,
+        tunnel: BrokerTunnel,
+    ) -> Self {
+        ReactorParts {
+            config: ReactorConfig::default(),
+            snapshot,
+            state,
+            factory,
+            clients: vec![client],
+            tunnel,
+            randomness: Box::new(OsRandomness),
+            observer: Arc::new(NoObserver),
+        }
+    }
+}
+
 pub(super) enum ReactorInput {
-    Event(ProtocolEvent),
+    Event(Box<ProtocolEvent>),
     Board(Input),
 }
 
@@ -115,7 +138,7 @@ impl ProtocolEvents for EventHandle {
     /// Waits while [`REACTOR_INBOX`] events wait; an engine that has stopped takes none. Do not call it from an
     /// [`Observer`].
     fn on_event(&self, event: ProtocolEvent) {
-        if self.reactor.send(ReactorInput::Event(event)) == Err(Refused::Stopped) {
+        if self.reactor.send(ReactorInput::Event(Box::new(event))) == Err(Refused::Stopped) {
             log::trace!("an event came after the engine had stopped");
         }
     }
@@ -281,7 +304,7 @@ impl Runner {
     /// The reactor's loop: receive, step, persist, carry out.
     fn run(&mut self, inbox: &Inbox<ReactorInput>, snapshot: Snapshot, ready: &Signal<()>) -> Result<(), EngineError> {
         if let Some(event) = snapshot.into_event() {
-            self.event(event)?;
+            self.event(Box::new(event))?;
         }
         ready.raise(());
         loop {
@@ -300,10 +323,10 @@ impl Runner {
         }
     }
 
-    fn event(&mut self, event: ProtocolEvent) -> Result<(), EngineError> {
+    fn event(&mut self, event: Box<ProtocolEvent>) -> Result<(), EngineError> {
         let recalled = match epochs_of(&event) {
             Some((current, next)) => {
-                Some(Recalled { current: self.state.record(current)?, next: self.state.record(next)? })
+                Some(Box::new(Recalled { current: self.state.record(current)?, next: self.state.record(next)? }))
             }
             None => None,
         };

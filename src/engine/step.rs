@@ -18,7 +18,7 @@ pub struct Recalled {
 /// One thing that has happened.
 pub enum Input {
     /// The chain has moved on, or stands like this at start-up; with what [`epochs_of`] the event calls for.
-    Event(ProtocolEvent, Option<Recalled>),
+    Event(Box<ProtocolEvent>, Option<Box<Recalled>>),
     /// A private message has arrived from this (authenticated) node.
     Private(NodeId, PrivateMessage),
     /// Part of what was read from the board.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dkg_engine::bls::{ProvenPublicKey, SecretKey, VectorEncoding};
+use dkg_engine::bls::{ProvenPublicKey, SecretKey};
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use dkg_engine::committee::{Committee, Member, NodeId};
 use dkg_engine::engine::{
@@ -16,8 +16,7 @@ use dkg_engine::engine::{
     PrivateMessage, Randomness, RandomnessError, ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
 use dkg_engine::epoch::{
-    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, Snapshot,
-    View,
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View,
 };
 use dkg_engine::network::{MemoryNetwork, Network, NetworkError};
 use dkg_engine::store::{DkgState, KeyStatus, MemoryStore};
@@ -265,14 +264,8 @@ pub fn committee(size: usize) -> Arc<Committee> {
 
 /// The run for `epoch`: phases end 30, 60 and 90 views after `first`.
 pub fn setup(committee: &Arc<Committee>, epoch: u64, first: View) -> EpochSetup {
-    EpochSetup {
-        epoch: EpochCounter(epoch),
-        instance: InstanceId::new("test", EpochCounter(epoch)),
-        committee: committee.clone(),
-        first_view: first,
-        phase_final_views: [View(first.0 + 30), View(first.0 + 60), View(first.0 + 90)],
-        vector_encoding: VectorEncoding::Compressed,
-    }
+    let finals = [View(first.0 + 30), View(first.0 + 60), View(first.0 + 90)];
+    EpochSetup::new("test", EpochCounter(epoch), committee.clone(), first, finals)
 }
 
 pub fn header(view: u64, height: u64) -> Header {
