@@ -1,5 +1,7 @@
 //! The Controller: one run's protocol, spoken through one run's Broker. Epoch-scoped and pure.
 
+use std::collections::BTreeMap;
+
 use super::broker::Broker;
 use super::event::{EngineEvent, PublicKeys, RunReport};
 use super::randomness::{Randomness, RandomnessError};
@@ -69,7 +71,7 @@ impl ControllerFactory {
         let seed = randomness.dealing_seed(&setup.instance)?;
         let (participant, outputs) = Participant::start(parameters, &seed)?;
         let broker = Broker::new(setup, self.staking_key.clone());
-        let controller = Controller { participant, broker, setup: setup.clone() };
+        let mut controller = Controller { participant, broker, setup: setup.clone(), reported: BTreeMap::new() };
         let mut effects = vec![Effect::Report(EngineEvent::RunStarted {
             epoch: setup.epoch,
             index,
@@ -81,11 +83,16 @@ impl ControllerFactory {
     }
 }
 
+/// Remarks and dropped posts that a run reports of one node; of a flood, these are enough.
+pub const REPORTS_PER_NODE: u32 = 40;
+
 /// Carries one run from phase to phase.
 pub struct Controller {
     participant: Participant,
     broker: Broker,
     setup: EpochSetup,
+    /// Remarks made so far, by member; those about strangers are counted together.
+    reported: BTreeMap<Option<Index>, u32>,
 }
 
 /// What a run left behind.
@@ -130,11 +137,12 @@ impl Controller {
                     let outputs = self.participant.take_broadcast(index, &data);
                     effects.extend(self.taken(outputs));
                 }
-                Err(fault) => effects.push(Effect::Report(EngineEvent::PostDropped {
-                    epoch: self.epoch(),
-                    poster: opened.node_id,
-                    fault,
-                })),
+                Err(fault) => {
+                    let (epoch, poster) = (self.epoch(), opened.node_id);
+                    if self.worth_reporting(self.setup.committee.index_of(&poster)) {
+                        effects.push(Effect::Report(EngineEvent::PostDropped { epoch, poster, fault }));
+                    }
+                }
             }
         }
         effects
@@ -197,7 +205,13 @@ impl Controller {
         })
     }
 
-    fn taken(&self, outputs: Result<Vec<Output>, protocol::Error>) -> Vec<Effect> {
+    fn worth_reporting(&mut self, about: Option<Index>) -> bool {
+        let count = self.reported.entry(about).or_default();
+        *count = count.saturating_add(1);
+        *count <= REPORTS_PER_NODE
+    }
+
+    fn taken(&mut self, outputs: Result<Vec<Output>, protocol::Error>) -> Vec<Effect> {
         match outputs {
             Ok(outputs) => self.effects(outputs),
             Err(error) => {
@@ -208,7 +222,7 @@ impl Controller {
     }
 
     /// What the protocol wants done, wrapped for the road.
-    fn effects(&self, outputs: Vec<Output>) -> Vec<Effect> {
+    fn effects(&mut self, outputs: Vec<Output>) -> Vec<Effect> {
         let epoch = self.epoch();
         let wrap = |output| match output {
             Output::SendShare { to, message } => {

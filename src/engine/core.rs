@@ -104,8 +104,9 @@ impl Core {
             Input::Page { read, messages, last } => {
                 if let Some(run) = self.run.as_mut().filter(|run| run.awaits(read)) {
                     step.extend(run.controller.take_board(&messages));
+                    // Page by page, so that no step takes long and the end of a phase has little left to judge.
+                    step.extend(run.controller.settle(&challenge(&mut *self.randomness)?));
                     if last {
-                        step.extend(run.controller.settle(&challenge(&mut *self.randomness)?));
                         self.read_done(&mut step)?;
                     }
                 }

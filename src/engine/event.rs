@@ -155,7 +155,13 @@ impl fmt::Display for EngineEvent {
                 (Ok(_), Err(reason)) => {
                     write!(f, "epoch {}: run ended without a share of ours: {reason}", report.epoch)
                 }
-                (Ok(_), Ok(())) => write!(f, "epoch {}: run ended; share stored, result submitted", report.epoch),
+                (Ok(keys), Ok(())) => {
+                    write!(f, "epoch {}: run ended; share stored, result submitted", report.epoch)?;
+                    match keys.identity_shares.as_slice() {
+                        [] => Ok(()),
+                        members => write!(f, "; members {members:?} have the identity as key share and cannot sign"),
+                    }
+                }
             },
             EngineEvent::KeyCommitted { epoch, index, recovered } => {
                 let how = if *recovered { ", recovered from an earlier run" } else { "" };

@@ -47,7 +47,7 @@ mod whiteboard;
 
 pub use agenda::{Action, Agenda};
 pub use broker::{Broker, Opened, PostFault};
-pub use controller::{Controller, ControllerFactory, StartError};
+pub use controller::{Controller, ControllerFactory, REPORTS_PER_NODE, StartError};
 pub use core::{Core, CoreError, DEFAULT_POLL_STEP};
 pub use envelope::{
     BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_BYTES, MAX_PRIVATE_BYTES, PostError, PrivateMessage,

@@ -14,8 +14,9 @@ use super::step::{Input, ReadRequest};
 use crate::chain::{ClientError, DkgContractClient, DkgResult};
 use crate::epoch::InstanceId;
 
-/// Messages asked for in one call.
-pub const READ_PAGE: usize = 250;
+/// Messages asked for in one call, and judged in one step: few enough that a node of the largest committee is done with
+/// them in well under a second, and can stop.
+pub const READ_PAGE: usize = 32;
 /// Posts and submissions that wait at most: a member of the largest committee makes at most one vector, 253 complaints and
 /// 126 answers in a run.
 pub const POST_LIMIT: usize = 1024;
