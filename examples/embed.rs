@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, sync::Arc};
 use dkg_engine::bls::{ProvenPublicKey, SecretKey};
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use dkg_engine::committee::{Committee, Member, NodeId};
-use dkg_engine::{SecretBytes, engine::*, epoch::*, network::*, store::*};
+use dkg_engine::{SecretBytes, engine::*, envelope::PrivateMessage, epoch::*, network::*, store::*};
 use parking_lot::{Condvar, Mutex};
 
 #[derive(Default)] // What this host's nodes share. A real one has sockets and a chain here.

@@ -25,6 +25,7 @@
 //! | [`protocol`] | Joint-Feldman with complaints as a pure state machine |
 //! | [`committee`] | who takes part, in which order, with which threshold |
 //! | [`epoch`] | what the chain tells a node |
+//! | [`envelope`] | what protocol messages travel in |
 //! | [`engine`] | one node's runs: the pure core, and the threads around it |
 //! | [`chain`] | the whiteboard's contract, and a chain for members that have none |
 //! | [`network`] | private channels between members |
@@ -98,6 +99,8 @@ pub mod chain;
 pub mod committee;
 #[forbid(unsafe_code)]
 pub mod engine;
+#[forbid(unsafe_code)]
+pub mod envelope;
 #[forbid(unsafe_code)]
 pub mod epoch;
 #[forbid(unsafe_code)]

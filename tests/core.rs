@@ -9,9 +9,10 @@ use std::sync::Arc;
 use dkg_engine::chain::{BoardMessage, DkgResult};
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{
-    BroadcastMessage, ControllerFactory, Core, Effect, EngineEvent, Input, OsRandomness, PrivateMessage, ReadId,
-    ReadRequest, Recalled, RunReport, epochs_of,
+    ControllerFactory, Core, Effect, EngineEvent, Input, OsRandomness, ReadId, ReadRequest, Recalled, RunReport,
+    epochs_of,
 };
+use dkg_engine::envelope::{BroadcastMessage, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, EpochSetup, Header, ProtocolEvent, View};
 use dkg_engine::protocol::encode_answer;
 use dkg_engine::store::{DkgState, KeyStatus, MemoryStore};

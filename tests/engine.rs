@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 
 use dkg_engine::bls::{RANDOM_BEACON_TAG, combine};
 use dkg_engine::chain::{DkgContractClient, DkgResult};
-use dkg_engine::engine::{BroadcastMessage, EngineEvent, PrivateMessage};
+use dkg_engine::engine::EngineEvent;
+use dkg_engine::envelope::{BroadcastMessage, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, EpochPhase, ProtocolEvent, ProtocolEvents, Snapshot, View};
 use dkg_engine::protocol::encode_complaint;
 use dkg_engine::store::{DkgState, KeyStatus, MemoryStore, SafeKey};

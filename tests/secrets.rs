@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dkg_engine::SecretBytes;
-use dkg_engine::engine::PrivateMessage;
+use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::store::SafeKey;
 use parking_lot::Mutex;

@@ -10,9 +10,10 @@ use dkg_engine::SecretBytes;
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{
-    BrokerTunnel, ControllerFactory, MessagingEngine, MessagingEngineConfig, NoObserver, OsRandomness, PrivateMessage,
-    REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts,
+    BrokerTunnel, ControllerFactory, MessagingEngine, MessagingEngineConfig, NoObserver, OsRandomness, REACTOR_INBOX,
+    ReactorConfig, ReactorEngine, ReactorParts,
 };
+use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{EpochCounter, Header, ProtocolEvent, ProtocolEvents, View};
 use dkg_engine::network::{Network, NetworkError};
 use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};

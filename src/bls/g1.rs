@@ -7,7 +7,7 @@ use blst::{
     blst_p1_to_affine, blst_p1_uncompress, blst_p2_affine, blst_p2_affine_generator,
 };
 
-use super::PointError;
+use super::encoding::{PointError, is_compressed_identity};
 use super::g2::G2Point;
 use super::scalar::{SCALAR_BITS, Scalar};
 
@@ -113,13 +113,4 @@ pub(super) fn pairings_agree(signature: &E1Point, hash: &E1Point, key: &G2Point)
         &blst_fp12::miller_loop(generator, &signature.0),
         &blst_fp12::miller_loop(key.as_affine(), &hash.0),
     )
-}
-
-/// Whether a compressed point is an encoding of the identity that the reference reads: `c0`, then zeros, then any last
-/// byte, at which the reference does not look. We must accept what it accepts, or honest members would disagree.
-pub(super) fn is_compressed_identity(bytes: &[u8]) -> bool {
-    match bytes {
-        [0xc0, middle @ .., _last] => middle.iter().all(|byte| *byte == 0),
-        _ => false,
-    }
 }

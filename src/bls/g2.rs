@@ -10,7 +10,7 @@ use blst::{
     blst_p2_uncompress, p2_affines,
 };
 
-use super::g1::is_compressed_identity;
+use super::encoding::{PointError, is_compressed_identity};
 use super::scalar::{SCALAR_BITS, Scalar};
 
 /// Bytes of a compressed point of G2.
@@ -23,28 +23,6 @@ const FLAGS: u8 = 0xe0;
 const COMPRESSED_FLAG: u8 = 0x80;
 /// Half of a compressed point: one coefficient of x.
 const HALF: usize = COMPRESSED / 2;
-
-/// Why bytes are not a point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PointError {
-    /// The wrong number of bytes.
-    #[error("the point should be {expected} bytes long, not {actual}")]
-    Length {
-        /// How many bytes such a point has.
-        expected: usize,
-        /// How many bytes there were.
-        actual: usize,
-    },
-    /// Flag bits that make no sense, or a coordinate that is not below the field's modulus.
-    #[error("the bytes are not the encoding of a point")]
-    Encoding,
-    /// No point of the curve has these coordinates.
-    #[error("the point is not on the curve")]
-    NotOnCurve,
-    /// On the curve, but outside the subgroup of order r.
-    #[error("the point is outside the subgroup of order r")]
-    NotInSubgroup,
-}
 
 /// A point on the curve E2. Whether it is in the subgroup G2 is not known yet.
 #[derive(Clone, Copy)]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::envelope::{BroadcastMessage, PostError, PrivateMessage};
 use crate::bls::{Index, SecretKey};
 use crate::chain::BoardMessage;
 use crate::committee::{Committee, NodeId};
+use crate::envelope::{BroadcastMessage, PostError, PrivateMessage};
 use crate::epoch::{EpochSetup, InstanceId};
 use crate::secret::SecretBytes;
 

@@ -9,7 +9,7 @@ use super::step::Effect;
 use crate::bls::{Index, SecretKey};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
-use crate::engine::PrivateMessage;
+use crate::envelope::PrivateMessage;
 use crate::epoch::{EpochCounter, EpochSetup, View};
 use crate::protocol::{self, Keys, OurShare, Output, Parameters, Participant, Phase};
 use crate::store::KeyShare;

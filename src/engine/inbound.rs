@@ -2,30 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::envelope::PrivateMessage;
 use crate::committee::NodeId;
+use crate::envelope::PrivateMessage;
+use crate::network::InboundError;
 
 /// Private messages that wait at most, from all senders together.
 pub const INBOUND_LIMIT: usize = 1000;
 /// Private messages that wait at most from one sender. An honest one has one share a run for us.
 pub const INBOUND_LIMIT_PER_SENDER: usize = 16;
-
-/// A message was not taken; the sender may try again later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InboundError {
-    /// The message is larger than any honest one.
-    #[error("the message is too large")]
-    TooLarge,
-    /// The sender has filled its own share of the queue.
-    #[error("too many messages of this sender wait already")]
-    SenderFull,
-    /// All senders together have filled the queue.
-    #[error("too many messages wait already")]
-    Full,
-    /// The engine has stopped.
-    #[error("the engine has stopped")]
-    Stopped,
-}
 
 /// A queue per sender, served in turn. When all is full, the sender that holds most gives way to one that holds less, so
 /// that nobody is crowded out by another.

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::envelope::PrivateMessage;
-use super::inbound::InboundError;
 use super::lifecycle::{Inbox, Mailbox, Received, STOP_LIMIT, SpawnError, Stuck, Worker, inbox};
+use super::mail::{DispatcherInput, Job, Outbound};
 use super::retry::{MAX_WAIT, RetryPolicy};
 use super::tunnel::BrokerTunnel;
 use crate::committee::NodeId;
+use crate::envelope::PrivateMessage;
 use crate::epoch::InstanceId;
-use crate::network::{Network, NetworkError};
+use crate::network::{Inbound, InboundError, Network, NetworkError};
 
 /// Messages that wait to be sent at most.
 pub const OUTBOUND_LIMIT: usize = 2048;
@@ -56,30 +56,6 @@ impl MessagingEngineConfig {
             max_wait: MAX_WAIT,
         }
     }
-}
-
-/// A message on its way out.
-pub(super) struct Outbound {
-    pub(super) to: NodeId,
-    pub(super) message: PrivateMessage,
-}
-
-pub(super) enum DispatcherInput {
-    Send(Outbound),
-    EndRun(InstanceId),
-    /// A sender has done its work and waits for more.
-    Sent {
-        sender: usize,
-        job: Job,
-        result: Result<(), NetworkError>,
-    },
-}
-
-/// A message with its history.
-pub(super) struct Job {
-    outbound: Outbound,
-    failures: u32,
-    due: Instant,
 }
 
 /// What waits to be sent, and when: the dispatcher's decisions, without its thread.
@@ -208,6 +184,12 @@ impl MessagingEngine {
         let deadline = Instant::now() + STOP_LIMIT;
         let workers = std::mem::take(&mut *self.workers.lock());
         workers.into_iter().map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
+    }
+}
+
+impl Inbound for MessagingEngine {
+    fn deliver(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
+        self.process(from, message)
     }
 }
 

@@ -33,10 +33,10 @@ mod agenda;
 mod broker;
 mod controller;
 mod core;
-mod envelope;
 mod event;
 mod inbound;
 mod lifecycle;
+mod mail;
 mod messaging;
 mod randomness;
 mod reactor;
@@ -49,11 +49,8 @@ pub use agenda::{Action, Agenda};
 pub use broker::{Broker, Opened, PostFault};
 pub use controller::{Controller, ControllerFactory, REPORTS_PER_NODE, StartError};
 pub use core::{Core, CoreError, DEFAULT_POLL_STEP};
-pub use envelope::{
-    BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_BYTES, MAX_PRIVATE_BYTES, PostError, PrivateMessage,
-};
 pub use event::{EngineEvent, NoObserver, Observer, PublicKeys, RunReport};
-pub use inbound::{FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER, InboundError};
+pub use inbound::{FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER};
 pub use lifecycle::{STOP_LIMIT, Signal, SpawnError, Stuck};
 pub use messaging::{MessagingEngine, MessagingEngineConfig, OUTBOUND_LIMIT, SENDER_THREADS};
 pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessError};

@@ -10,10 +10,11 @@ use super::controller::ControllerFactory;
 use super::core::{Core, CoreError, DEFAULT_POLL_STEP};
 use super::event::{NoObserver, Observer};
 use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
+use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::randomness::{OsRandomness, Randomness};
 use super::step::{Effect, Input, Recalled, epochs_of};
 use super::tunnel::BrokerTunnel;
-use super::whiteboard::{self, PollerInput, PublisherInput, WhiteboardConfig};
+use super::whiteboard::{self, WhiteboardConfig};
 use crate::chain::DkgContractClient;
 use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View};
 use crate::store::{DkgState, StoreError};
@@ -102,11 +103,6 @@ impl ReactorParts {
             observer: Arc::new(NoObserver),
         }
     }
-}
-
-pub(super) enum ReactorInput {
-    Event(Box<ProtocolEvent>),
-    Board(Input),
 }
 
 /// Runs the node's DKGs: starts one when an epoch's setup phase begins, carries it through its phases as blocks are

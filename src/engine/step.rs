@@ -1,9 +1,9 @@
 //! What goes into the core and what comes out of it: plain data.
 
-use super::envelope::PrivateMessage;
 use super::event::EngineEvent;
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
+use crate::envelope::PrivateMessage;
 use crate::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent};
 use crate::store::{DkgState, EpochRecord, StoreError};
 

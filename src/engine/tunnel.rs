@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::envelope::PrivateMessage;
-use super::inbound::{FairQueue, InboundError};
+use super::inbound::FairQueue;
 use super::lifecycle::Mailbox;
-use super::messaging::{DispatcherInput, Outbound};
-use super::reactor::ReactorInput;
+use super::mail::{DispatcherInput, Outbound, ReactorInput};
 use crate::committee::NodeId;
+use crate::envelope::PrivateMessage;
 use crate::epoch::InstanceId;
+use crate::network::InboundError;
 
 /// Joins one [`MessagingEngine`](super::MessagingEngine) to one [`ReactorEngine`](super::ReactorEngine). Clones are the same
 /// tunnel.

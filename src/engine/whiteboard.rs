@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lifecycle::{Inbox, Mailbox, Received};
-use super::reactor::ReactorInput;
+use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::retry::{Failover, MAX_WAIT, RetryPolicy};
 use super::step::{Input, ReadRequest};
 use crate::chain::{ClientError, DkgContractClient, DkgResult};
@@ -52,12 +52,6 @@ impl WhiteboardConfig {
     fn policy(self, retries: Option<u32>, max_wait: Duration) -> RetryPolicy {
         RetryPolicy { retries, base_wait: self.base_wait, jitter_percent: self.jitter_percent, max_wait }
     }
-}
-
-pub(super) enum PollerInput {
-    Read(ReadRequest),
-    /// The run has ended; what is being read is of no use.
-    Abandon,
 }
 
 /// A read that is on.
@@ -156,12 +150,6 @@ pub(super) fn poll(
             return;
         }
     }
-}
-
-pub(super) enum PublisherInput {
-    Post { instance: InstanceId, content: String },
-    Submit { instance: InstanceId, result: DkgResult },
-    EndRun(InstanceId),
 }
 
 /// Something to put on the board.

@@ -5,14 +5,14 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
 
-use super::{Network, NetworkError};
+use super::{Inbound, Network, NetworkError};
 use crate::committee::NodeId;
-use crate::engine::{MessagingEngine, PrivateMessage};
+use crate::envelope::PrivateMessage;
 
-/// Joins the MessagingEngines of nodes in one process. Clones are the same network.
+/// Joins nodes in one process. Clones are the same network.
 #[derive(Clone, Default)]
 pub struct MemoryNetwork {
-    nodes: Arc<RwLock<BTreeMap<NodeId, Weak<MessagingEngine>>>>,
+    nodes: Arc<RwLock<BTreeMap<NodeId, Weak<dyn Inbound>>>>,
 }
 
 /// One node's access to a [`MemoryNetwork`].
@@ -32,17 +32,18 @@ impl MemoryNetwork {
         MemoryPort { network: self.clone(), me }
     }
 
-    /// From now on messages to `node` reach this engine, for as long as it lives.
-    pub fn attach(&self, node: NodeId, engine: &Arc<MessagingEngine>) {
-        self.nodes.write().insert(node, Arc::downgrade(engine));
+    /// From now on messages to `node` are delivered here, for as long as it lives.
+    pub fn attach<I: Inbound + 'static>(&self, node: NodeId, inbound: &Arc<I>) {
+        let inbound: Weak<I> = Arc::downgrade(inbound);
+        self.nodes.write().insert(node, inbound);
     }
 }
 
 impl Network for MemoryPort {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
-        let engine = self.network.nodes.read().get(to).and_then(Weak::upgrade);
+        let inbound = self.network.nodes.read().get(to).and_then(Weak::upgrade);
         let unreachable = |why: String| NetworkError::Unreachable(*to, why);
-        let engine = engine.ok_or_else(|| unreachable("it is not running".into()))?;
-        engine.process(self.me, message.clone()).map_err(|error| unreachable(error.to_string()))
+        let inbound = inbound.ok_or_else(|| unreachable("it is not running".into()))?;
+        inbound.deliver(self.me, message.clone()).map_err(|error| unreachable(error.to_string()))
     }
 }

@@ -9,7 +9,7 @@ mod memory;
 pub use memory::{MemoryNetwork, MemoryPort};
 
 use crate::committee::NodeId;
-use crate::engine::PrivateMessage;
+use crate::envelope::PrivateMessage;
 
 /// Why a private message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,32 @@ pub enum NetworkError {
     /// The network is shut down.
     #[error("the network is shut down")]
     ShutDown,
+}
+
+/// Why a private message that has arrived was not taken; its sender may try again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InboundError {
+    /// The message is larger than any honest one.
+    #[error("the message is too large")]
+    TooLarge,
+    /// The sender has filled its own share of the queue.
+    #[error("too many messages of this sender wait already")]
+    SenderFull,
+    /// All senders together have filled the queue.
+    #[error("too many messages wait already")]
+    Full,
+    /// The engine has stopped.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// Where a network hands what it has received; a node's [`MessagingEngine`](crate::engine::MessagingEngine) is one.
+pub trait Inbound: Send + Sync {
+    /// Takes a private message whose sender the network has authenticated.
+    ///
+    /// # Errors
+    /// See [`InboundError`]; the network should tell the sender.
+    fn deliver(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError>;
 }
 
 /// A host's network, as the engine uses it.

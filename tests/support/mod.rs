@@ -13,8 +13,9 @@ use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult}
 use dkg_engine::committee::{Committee, Member, NodeId};
 use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, EngineEvent, MessagingEngine, MessagingEngineConfig, Observer, OsRandomness,
-    PrivateMessage, Randomness, RandomnessError, ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
+    Randomness, RandomnessError, ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
+use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{
     EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View,
 };
@@ -82,7 +83,7 @@ impl Board {
     pub fn broadcasts(&self) -> Vec<(NodeId, Vec<u8>)> {
         self.posts.wait("the posts", |posts| {
             let read = |post: &BoardMessage| {
-                let message = dkg_engine::engine::BroadcastMessage::from_json(&post.content).ok()?;
+                let message = dkg_engine::envelope::BroadcastMessage::from_json(&post.content).ok()?;
                 Some((post.node_id, message.data))
             };
             Some(posts.iter().filter_map(read).collect())

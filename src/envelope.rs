@@ -1,4 +1,4 @@
-//! The envelopes protocol messages travel in **[wire]** (spec section 4).
+//! The envelopes protocol messages travel in **[wire]** (spec section 4): pure, and known to all who carry them.
 
 use std::fmt;
 

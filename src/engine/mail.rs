@@ -1,0 +1,55 @@
+//! What the engine's threads find in their inboxes.
+
+use std::time::Instant;
+
+use super::step::{Input, ReadRequest};
+use crate::chain::DkgResult;
+use crate::committee::NodeId;
+use crate::envelope::PrivateMessage;
+use crate::epoch::{InstanceId, ProtocolEvent};
+use crate::network::NetworkError;
+
+/// The reactor's.
+pub(super) enum ReactorInput {
+    Event(Box<ProtocolEvent>),
+    Board(Input),
+}
+
+/// The whiteboard poller's.
+pub(super) enum PollerInput {
+    Read(ReadRequest),
+    /// The run has ended; what is being read is of no use.
+    Abandon,
+}
+
+/// The whiteboard publisher's.
+pub(super) enum PublisherInput {
+    Post { instance: InstanceId, content: String },
+    Submit { instance: InstanceId, result: DkgResult },
+    EndRun(InstanceId),
+}
+
+/// The message dispatcher's.
+pub(super) enum DispatcherInput {
+    Send(Outbound),
+    EndRun(InstanceId),
+    /// A sender has done its work and waits for more.
+    Sent {
+        sender: usize,
+        job: Job,
+        result: Result<(), NetworkError>,
+    },
+}
+
+/// A message on its way out.
+pub(super) struct Outbound {
+    pub(super) to: NodeId,
+    pub(super) message: PrivateMessage,
+}
+
+/// A sender's: a message with its history.
+pub(super) struct Job {
+    pub(super) outbound: Outbound,
+    pub(super) failures: u32,
+    pub(super) due: Instant,
+}
