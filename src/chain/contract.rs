@@ -179,8 +179,18 @@ impl Contract {
     /// Puts a message at the end of the board.
     ///
     /// # Errors
-    /// No run is going on, `node` does not take part, or the message is empty or beyond [`MAX_POST_BYTES`].
+    /// See [`check_post`](Self::check_post).
     pub fn post(&mut self, node: NodeId, content: String) -> Result<(), ContractError> {
+        self.check_post(node, &content)?;
+        self.messages.push(BoardMessage { node_id: node, content });
+        Ok(())
+    }
+
+    /// Whether this message would be taken.
+    ///
+    /// # Errors
+    /// No run is going on, `node` does not take part, or the message is empty or beyond [`MAX_POST_BYTES`].
+    pub fn check_post(&self, node: NodeId, content: &str) -> Result<(), ContractError> {
         self.check_caller(node)?;
         if content.is_empty() {
             return Err(ContractError::EmptyPost(node));
@@ -188,20 +198,15 @@ impl Contract {
         if content.len() > MAX_POST_BYTES {
             return Err(ContractError::PostTooLarge(node, content.len()));
         }
-        self.messages.push(BoardMessage { node_id: node, content });
         Ok(())
     }
 
     /// Takes the result of one participant.
     ///
     /// # Errors
-    /// No run is going on, `node` does not take part or has submitted before, or the result does not fit the run.
+    /// See [`check_submit`](Self::check_submit).
     pub fn submit(&mut self, node: NodeId, result: &DkgResult) -> Result<(), ContractError> {
-        self.check_caller(node)?;
-        if self.submissions.contains_key(&node) {
-            return Err(ContractError::AlreadySubmitted(node));
-        }
-        let result = self.normalize(result).map_err(|fault| ContractError::BadResult(node, fault))?;
+        let result = self.check_submit(node, result)?;
         let needed = self.threshold();
         let place = self.tallies.iter().position(|tally| tally.result == result).unwrap_or(self.tallies.len());
         if place == self.tallies.len() {
@@ -215,6 +220,18 @@ impl Contract {
             }
         }
         Ok(())
+    }
+
+    /// Whether this result would be taken: the one way to write it.
+    ///
+    /// # Errors
+    /// No run is going on, `node` does not take part or has submitted before, or the result does not fit the run.
+    pub fn check_submit(&self, node: NodeId, result: &DkgResult) -> Result<DkgResult, ContractError> {
+        self.check_caller(node)?;
+        if self.submissions.contains_key(&node) {
+            return Err(ContractError::AlreadySubmitted(node));
+        }
+        self.normalize(result).map_err(|fault| ContractError::BadResult(node, fault))
     }
 
     /// Ends a completed run, with its canonical result.

@@ -130,6 +130,7 @@ impl Epochs {
     /// Takes a newly finalized block. What it means for the epoch is told before the block itself.
     pub(super) fn finalize(&mut self, block: Header) -> Vec<ChainEvent> {
         let mut events = Vec::new();
+        // Once at most: no tick counts that is more than an epoch ahead.
         while block.view > self.views.last {
             self.end_epoch(block, &mut events);
         }

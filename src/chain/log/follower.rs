@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use parking_lot::Mutex;
 
-use crate::chain::log::node::READ_BATCH;
+use crate::chain::log::node::{READ_BATCH, apply_at};
 use crate::chain::log::{
-    AppendError, Applied, Author, ChainEvent, ChainNode, Forked, LogChain, LogError, LogHost, Payload, Ticker,
-    TickerStep,
+    AppendError, Applied, Author, ChainEvent, ChainNode, Forked, LogChain, LogError, LogHost, Payload, Skip,
+    SkipReason, Ticker, TickerStep,
 };
 use crate::epoch::{ProtocolEvents, View};
 
@@ -99,13 +99,13 @@ impl Follower {
             stopped,
         };
         let failure = Arc::new(Mutex::new(None));
-        let failed = Arc::clone(&failure);
+        let reported = Arc::clone(&failure);
         let name = format!("dkg-chain-{}", node.author().index());
         let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let report = Report { failure: reported, log: Arc::clone(&follow.log) };
             let outcome = follow.run();
             if let Err(error) = &outcome {
-                log::error!("this node no longer follows the chain: {error}");
-                *failed.lock() = Some(error.clone());
+                report.failed(error.clone());
             }
             outcome
         })?;
@@ -142,6 +142,29 @@ impl Drop for Follower {
     }
 }
 
+/// What the thread does when it ends, also when the receiver of its events made it panic: say why, and let go of the
+/// log. Who no longer follows must not make the host keep entries for it, nor go on writing.
+struct Report {
+    failure: Arc<Mutex<Option<FollowError>>>,
+    log: Arc<dyn LogHost>,
+}
+
+impl Report {
+    fn failed(&self, error: FollowError) {
+        log::error!("this node no longer follows the chain: {error}");
+        *self.failure.lock() = Some(error);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failed(FollowError::Panicked);
+        }
+        self.log.shutdown();
+    }
+}
+
 /// What the thread works with.
 struct Follow {
     log: Arc<dyn LogHost>,
@@ -157,17 +180,18 @@ struct Follow {
 impl Follow {
     /// The whole life of the thread: read, apply and tell; when there is nothing to read, tick or wait.
     fn run(mut self) -> Result<(), FollowError> {
+        let mut reachable = true;
         while !self.is_stopped() {
             match self.turn() {
-                Ok(()) => {}
+                Ok(()) => reachable = true,
                 Err(FollowError::Log(LogError::ShutDown)) => break,
                 Err(FollowError::Log(error @ (LogError::Unavailable(_) | LogError::Full(_)))) => {
-                    log::warn!("{error}; trying again");
-                    let timeout = self.stopped.recv_timeout(RETRY_WAIT);
-                    debug_assert_ne!(timeout, Ok(()), "nobody sends on this channel");
-                    if timeout == Err(RecvTimeoutError::Disconnected) {
-                        break;
+                    if reachable {
+                        log::warn!("{error}; trying again until it can");
                     }
+                    reachable = false;
+                    // Nobody sends on this channel: it times out, or is closed, which the loop's head sees.
+                    let _ = self.stopped.recv_timeout(RETRY_WAIT);
                 }
                 Err(error) => return Err(error),
             }
@@ -178,22 +202,28 @@ impl Follow {
     fn turn(&mut self) -> Result<(), FollowError> {
         let from = self.replica.lock().prefix().position;
         let entries = self.log.read(from, READ_BATCH)?;
-        for entry in &entries {
-            let applied = self.replica.lock().apply(entry)?;
-            self.tell(applied);
+        for (position, entry) in (from..).zip(&entries) {
+            let applied = apply_at(&self.replica, position, entry)?;
+            self.tell(applied.unwrap_or_default());
             if self.is_stopped() {
                 return Ok(());
             }
         }
-        if entries.len() == READ_BATCH {
-            return Ok(());
-        }
-        self.tick()
+        // With a full batch there is more to read before it makes sense to say anything; otherwise `tick` waits no
+        // longer than until there is.
+        if entries.len() == READ_BATCH { Ok(()) } else { self.tick() }
     }
 
     fn tell(&self, applied: Applied) {
-        if let Some(skip) = applied.skipped {
-            log::debug!("skipped an entry in the name of member {:?}: {}", skip.author, skip.reason);
+        match applied.skipped {
+            None | Some(Skip { reason: SkipReason::OldTick, .. }) => {}
+            Some(Skip { author: Some(author), reason }) if author == self.author.index() => {
+                log::warn!("an entry in this node's own name was skipped by everybody: {reason}");
+            }
+            Some(Skip { author: Some(author), reason }) => {
+                log::debug!("an entry in the name of member {author} was skipped: {reason}");
+            }
+            Some(Skip { author: None, reason }) => log::debug!("an entry in nobody's name was skipped: {reason}"),
         }
         for event in applied.events {
             match event {

@@ -49,8 +49,8 @@ pub trait LogHost: Send + Sync {
     /// See [`LogError`].
     fn append(&self, entry: &[u8]) -> Result<u64, LogError>;
 
-    /// The entries from position `from` on, at most `limit` of them; none if the log ends there. Who reads from a
-    /// position has no more use for what is before it.
+    /// The entries from position `from` on: at most `limit` of them, and none only if the log ends there. Who reads
+    /// from a position has no more use for what is before it.
     ///
     /// # Errors
     /// See [`LogError`].

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
 use crate::chain::log::{
-    ChainConfig, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
+    Applied, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
 };
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::committee::{Index, NodeId};
@@ -15,6 +15,10 @@ use crate::wire::WireError;
 
 /// How many entries are asked of a host at a time.
 pub(super) const READ_BATCH: usize = 256;
+
+/// How many sequence numbers a start of a node has to itself. More than it writes entries in the milliseconds until it
+/// could be started again.
+const SEQUENCES_PER_START: u64 = 1 << 20;
 
 /// Why there cannot be a node with this key on this chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +43,7 @@ pub enum AppendError {
     /// The replica has stopped; what it would vouch for is in doubt.
     #[error(transparent)]
     Forked(#[from] Forked),
-    /// The author has used the last sequence number there is, or was made to believe so.
+    /// The author has used the last sequence number there is.
     #[error("member {0} has no sequence number left")]
     SequenceUsedUp(Index),
 }
@@ -50,9 +54,9 @@ pub struct Author {
     key: SigningKey,
     replica: Arc<Mutex<LogChain>>,
     log: Arc<dyn LogHost>,
-    /// The last sequence number used. Held while an entry is under way, so that none overtakes another: replicas skip
-    /// what is overtaken.
-    last_sequence: Mutex<Option<u64>>,
+    /// The next sequence number. Held while an entry is under way, so that none overtakes another: replicas skip what is
+    /// overtaken.
+    next_sequence: Mutex<u64>,
 }
 
 impl Author {
@@ -66,7 +70,7 @@ impl Author {
     /// # Errors
     /// See [`AppendError`]. After [`LogError::Unavailable`] the entry may or may not be in the log.
     pub fn append(&self, payload: Payload) -> Result<u64, AppendError> {
-        let mut last_sequence = self.last_sequence.lock();
+        let mut next_sequence = self.next_sequence.lock();
         let (seen, logged, chain) = {
             let replica = self.replica.lock();
             if let Some(forked) = replica.forked() {
@@ -74,17 +78,16 @@ impl Author {
             }
             (replica.prefix(), replica.last_sequence(self.index), *replica.config().identity())
         };
-        // After a restart the log knows better than this counter which numbers have been used.
-        let sequence = match (*last_sequence).max(logged) {
-            None => 0,
-            Some(last) => last.checked_add(1).ok_or(AppendError::SequenceUsedUp(self.index))?,
-        };
+        let after_logged = logged.map_or(Some(0), |last| last.checked_add(1));
+        let sequence = after_logged.map(|after| after.max(*next_sequence));
+        let numbers = sequence.and_then(|sequence| Some((sequence, sequence.checked_add(1)?)));
+        let (sequence, following) = numbers.ok_or(AppendError::SequenceUsedUp(self.index))?;
         let entry = Entry { author: self.index, sequence, payload, seen };
         let bytes = entry.sign(&chain, &self.key)?;
         if !self.replica.lock().has_quota(self.index, &entry.payload, bytes.len()) {
             return Err(AppendError::OverQuota(self.index));
         }
-        *last_sequence = Some(sequence);
+        *next_sequence = following;
         Ok(self.log.append(&bytes)?)
     }
 }
@@ -99,9 +102,7 @@ pub struct LogBoard {
 
 impl DkgContractClient for LogBoard {
     fn broadcast(&self, content: &str) -> Result<(), ClientError> {
-        if !self.replica.lock().contract().is_running() {
-            return Err(ClientError::Refused("no run is going on".into()));
-        }
+        self.replica.lock().contract().check_post(self.node_id, content).map_err(refused)?;
         self.author.append(Payload::Post(content.to_owned())).map(drop).map_err(client_error)
     }
 
@@ -109,7 +110,7 @@ impl DkgContractClient for LogBoard {
         match self.replica.lock().messages(from_index, as_of, limit) {
             Ok(messages) => Ok(messages.to_vec()),
             Err(error @ ReadError::NotYet { .. }) => Err(ClientError::Unavailable(error.to_string())),
-            Err(error) => Err(ClientError::Refused(error.to_string())),
+            Err(error) => Err(refused(error)),
         }
     }
 
@@ -121,9 +122,7 @@ impl DkgContractClient for LogBoard {
             if contract.submission_of(&self.node_id) == Some(result) || contract.canonical() == Some(result) {
                 return Ok(());
             }
-            if !contract.is_running() {
-                return Err(ClientError::Refused("no run is going on".into()));
-            }
+            contract.check_submit(self.node_id, result).map_err(refused)?;
         }
         self.author.append(Payload::Submit(result.clone())).map(drop).map_err(client_error)
     }
@@ -134,10 +133,14 @@ impl DkgContractClient for LogBoard {
     }
 }
 
+fn refused(error: impl ToString) -> ClientError {
+    ClientError::Refused(error.to_string())
+}
+
 fn client_error(error: AppendError) -> ClientError {
     match error {
         AppendError::Log(LogError::Unavailable(_) | LogError::Full(_)) => ClientError::Unavailable(error.to_string()),
-        _ => ClientError::Refused(error.to_string()),
+        _ => refused(error),
     }
 }
 
@@ -156,19 +159,15 @@ pub struct ChainNode {
 }
 
 impl ChainNode {
-    /// The member that signs with `key`, at the beginning of the log.
+    /// The member that signs with `key`, with a replica that has read as much of the log as it may have
+    /// ([`LogChain::new`] has read nothing).
+    ///
+    /// `start` is greater at every start of the member; the milliseconds of its clock will do. An entry that was under
+    /// way when the member went down may still arrive, and must not bear the same number as one that it signs now.
     ///
     /// # Errors
     /// The committee file does not name the key.
-    pub fn new(config: Arc<ChainConfig>, log: Arc<dyn LogHost>, key: SigningKey) -> Result<Self, NodeError> {
-        Self::resume(LogChain::new(config), log, key)
-    }
-
-    /// The member that signs with `key`, with a replica that has read some of the log already.
-    ///
-    /// # Errors
-    /// The committee file does not name the key.
-    pub fn resume(replica: LogChain, log: Arc<dyn LogHost>, key: SigningKey) -> Result<Self, NodeError> {
+    pub fn new(replica: LogChain, log: Arc<dyn LogHost>, key: SigningKey, start: u64) -> Result<Self, NodeError> {
         let public = key.verifying_key();
         let config = replica.config();
         let member =
@@ -180,7 +179,7 @@ impl ChainNode {
             key,
             replica: Arc::clone(&replica),
             log: Arc::clone(&log),
-            last_sequence: Mutex::new(None),
+            next_sequence: Mutex::new(start.saturating_mul(SEQUENCES_PER_START)),
         });
         let board = Arc::new(LogBoard {
             node_id,
@@ -191,7 +190,8 @@ impl ChainNode {
         Ok(ChainNode { replica, log, author, board })
     }
 
-    /// Reads the log to its present end and tells nobody what happened meanwhile.
+    /// Reads the log to its present end and tells nobody what happened meanwhile. For a start: a follower that runs
+    /// already would never tell what is read here.
     ///
     /// # Errors
     /// The log cannot be read, or has forked.
@@ -199,11 +199,11 @@ impl ChainNode {
         loop {
             let from = self.replica.lock().prefix().position;
             let entries = self.log.read(from, READ_BATCH)?;
-            for entry in &entries {
-                self.replica.lock().apply(entry)?;
-            }
-            if entries.len() < READ_BATCH {
+            if entries.is_empty() {
                 return Ok(());
+            }
+            for (position, entry) in (from..).zip(&entries) {
+                apply_at(&self.replica, position, entry)?;
             }
         }
     }
@@ -227,6 +227,12 @@ impl ChainNode {
     pub(super) fn log(&self) -> &Arc<dyn LogHost> {
         &self.log
     }
+}
+
+/// Applies the entry at this position, unless somebody else has done so since it was read.
+pub(super) fn apply_at(replica: &Mutex<LogChain>, position: u64, entry: &[u8]) -> Result<Option<Applied>, Forked> {
+    let mut replica = replica.lock();
+    if replica.prefix().position == position { replica.apply(entry).map(Some) } else { Ok(None) }
 }
 
 // The longest post fits into an entry with all that surrounds it; `Author::append` relies on it.

@@ -16,7 +16,7 @@ use crate::chain::log::{
     ChainConfig, ChainEvent, Entry, EpochViews, Payload, Prefix, Quota, ReadError, SignedEntry, Skip, SkipReason,
 };
 use crate::committee::{Committee, Index};
-use crate::epoch::{EpochCommit, EpochPhase, Header, ProtocolEvent, View};
+use crate::epoch::{EpochCommit, EpochPhase, Header, View};
 
 /// More than `t` members have signed that they saw another log: the host shows different logs to different members, or
 /// has rewritten this one. The replica has stopped for good; what it told before stays true of the log it was shown.
@@ -43,16 +43,6 @@ pub struct Applied {
     pub skipped: Option<Skip>,
     /// What it brought about, in order.
     pub events: Vec<ChainEvent>,
-}
-
-impl Applied {
-    /// The events that concern the engine.
-    pub fn protocol_events(self) -> impl Iterator<Item = ProtocolEvent> {
-        self.events.into_iter().filter_map(|event| match event {
-            ChainEvent::Protocol(event) => Some(event),
-            ChainEvent::EpochFailed { .. } => None,
-        })
-    }
 }
 
 /// What a replica knows about one member as an author.

@@ -71,13 +71,14 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// The most bytes of an entry with a complaint or an answer: two thirds of this, with the longest chain id.
+    /// What is allowed for an entry with a complaint or an answer. It takes less than 400 bytes with the longest chain
+    /// id.
     const SMALL_POST_BYTES: usize = 768;
 
     /// What each of `n` members may write in an epoch.
     ///
     /// A run takes a member at most one vector, a complaint about each other member and an answer to each other member,
-    /// `2n - 1` posts. The rest is for repetitions after lost connections.
+    /// `2n - 1` posts. The rest is for repetitions after lost connections. With 254 members it comes to 649 KiB each.
     pub fn per_epoch(n: usize) -> Quota {
         let posts = 2 * n + 16;
         Quota { posts, submits: 2, bytes: 4 * MAX_POST_BYTES + posts * Self::SMALL_POST_BYTES }

@@ -1,0 +1,194 @@
+//! Epochs, runs and the whiteboard on the log chain, rule by rule (spec section 9).
+#![cfg(feature = "log-chain")]
+
+mod log_support;
+
+use dkg_engine::chain::log::{ChainEvent, Prefix, ReadError, SkipReason};
+use dkg_engine::chain::{BoardMessage, DkgResult};
+use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochPhase, Header, ProtocolEvent, View};
+use log_support::*;
+
+fn finalized(event: &ChainEvent) -> Option<Header> {
+    match event {
+        ChainEvent::Protocol(ProtocolEvent::BlockFinalized(header)) => Some(*header),
+        _ => None,
+    }
+}
+
+/// What happened, without the blocks.
+fn epoch_events(events: &[ChainEvent]) -> Vec<&ChainEvent> {
+    events.iter().filter(|event| finalized(event).is_none()).collect()
+}
+
+fn commit(events: &[ChainEvent]) -> Option<&EpochCommit> {
+    events.iter().find_map(|event| match event {
+        ChainEvent::Protocol(ProtocolEvent::EpochCommittedPhaseStarted { commit, .. }) => Some(commit),
+        _ => None,
+    })
+}
+
+// Epochs.
+
+#[test]
+fn the_setup_phase_begins_with_the_first_block_at_or_after_its_view() {
+    let mut world = World::new();
+    assert_eq!(epoch_events(&world.finalize(4)), [] as [&ChainEvent; 0]);
+    let events = world.finalize(6);
+    let [ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted { current, first, setup }), block] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(Some(*first), finalized(block), "told before the block itself");
+    assert_eq!((*current, setup.epoch), (EpochCounter(0), EpochCounter(1)));
+    assert_eq!(setup.instance.as_str(), "dkg-test-1");
+    assert_eq!((setup.first_view, setup.phase_final_views), (View(5), [View(7), View(10), View(13)]));
+    assert_eq!(&setup.committee, world.replica.config().committee());
+    assert_eq!(world.replica.phase(), EpochPhase::Setup(setup.clone()));
+    assert!(world.replica.contract().is_running());
+}
+
+#[test]
+fn the_first_block_at_or_after_each_boundary_is_remembered_for_the_epoch() {
+    let mut world = World::new();
+    for view in [4, 6, 8, 9, 14] {
+        world.finalize(view);
+    }
+    let blocks: Vec<_> = world.events.iter().filter_map(finalized).collect();
+    let at = |view| world.replica.first_finalized_at(View(view));
+    assert_eq!((at(5), at(7)), (Some(blocks[1]), Some(blocks[2])));
+    assert_eq!((at(10), at(13)), (Some(blocks[4]), Some(blocks[4])));
+    assert_eq!(at(4), None, "nothing happens in view 4");
+    world.finalize(20);
+    assert_eq!(world.replica.first_finalized_at(View(7)), None);
+}
+
+#[test]
+fn an_epoch_is_committed_when_its_third_phase_is_over_and_a_result_is_canonical() {
+    let mut world = World::new();
+    world.finalize(5);
+    for author in 0..=T {
+        assert_eq!(world.submit(author, &result(0)).events, [], "not before the third phase is over");
+    }
+    world.finalize(12);
+    let events = world.finalize(13);
+    let commit = commit(&events).unwrap();
+    assert_eq!(finalized(events.last().unwrap()).unwrap().view, View(13), "told before the block itself");
+    assert_eq!((commit.epoch, commit.group_key), (EpochCounter(1), public_key(N)));
+    assert_eq!(commit.expected_of(&node(3)), Some((index(3), &public_key(3))));
+    assert_eq!(world.replica.phase(), EpochPhase::Committed(commit.clone()));
+    assert_eq!(world.replica.keys(), None, "they are for the next epoch");
+    assert_eq!(world.submit(4, &result(0)), skipped(4, SkipReason::Refused), "the run has ended");
+    world.finalize(20);
+    assert_eq!(world.replica.keys(), Some(commit));
+    assert_eq!(world.replica.phase(), EpochPhase::Staking);
+}
+
+#[test]
+fn results_can_come_until_the_epoch_ends_and_the_last_one_needed_commits_it() {
+    let mut world = World::new();
+    world.finalize(5);
+    world.finalize(19);
+    world.submit(0, &result(0));
+    world.submit(1, &result(1));
+    world.submit(2, &result(0));
+    let events = world.submit(3, &result(0)).events;
+    let [ChainEvent::Protocol(ProtocolEvent::EpochCommittedPhaseStarted { current, first, .. })] = events[..] else {
+        panic!("{events:?}");
+    };
+    let Prefix { position, hash } = world.replica.prefix();
+    assert_eq!((current, first), (EpochCounter(0), Header { view: View(19), height: position, id: hash }));
+}
+
+#[test]
+fn without_a_result_the_earlier_keys_stay_in_force() {
+    let mut world = World::new();
+    world.finalize(5);
+    assert_eq!(epoch_events(&world.finalize(20)), [&ChainEvent::EpochFailed { epoch: EpochCounter(0) }]);
+    assert_eq!(world.replica.keys(), None, "there are none yet");
+    world.finalize(25);
+    for author in 0..=T {
+        world.submit(author, &result(0));
+    }
+    let commit = commit(&world.finalize(33)).unwrap().clone();
+    world.finalize(45);
+    world.submit(0, &result(0));
+    for author in 1..N {
+        world.submit(author, &DkgResult::Empty);
+    }
+    let events = world.finalize(60);
+    let [failed, ChainEvent::Protocol(ProtocolEvent::EpochFallbackExited { current, first, commit: kept }), block] =
+        &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(failed, &ChainEvent::EpochFailed { epoch: EpochCounter(2) });
+    assert_eq!((*current, Some(*first)), (EpochCounter(2), finalized(block)));
+    assert_eq!(kept, &EpochCommit { epoch: EpochCounter(3), ..commit });
+    assert_eq!(world.replica.keys(), Some(kept));
+    let setup_follows = world.finalize(65);
+    assert_eq!(epoch_events(&setup_follows).len(), 1, "the next epoch runs a new DKG");
+}
+
+#[test]
+fn a_jump_over_a_whole_run_ends_one_epoch_and_sets_up_the_next_in_one_block() {
+    let mut world = World::new();
+    world.finalize(6);
+    let events = world.finalize(26);
+    assert!(matches!(
+        events[..],
+        [
+            ChainEvent::EpochFailed { epoch: EpochCounter(0) },
+            ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(1), .. }),
+            ChainEvent::Protocol(ProtocolEvent::BlockFinalized(Header { view: View(26), .. })),
+        ]
+    ));
+}
+
+#[test]
+fn a_result_whose_keys_are_no_points_commits_nothing() {
+    let DkgResult::Complete { key_shares, index_map, .. } = result(0) else { unreachable!() };
+    let nonsense = DkgResult::Complete { group_key: "f".repeat(192), key_shares, index_map };
+    let mut world = World::new();
+    world.finalize(5);
+    for author in 0..N {
+        world.submit(author, &nonsense);
+    }
+    assert_eq!(commit(&world.finalize(13)), None);
+    assert_eq!(epoch_events(&world.finalize(20)), [&ChainEvent::EpochFailed { epoch: EpochCounter(0) }]);
+}
+
+// The board.
+
+#[test]
+fn the_board_is_read_as_of_a_block_whatever_came_later() {
+    let mut world = World::new();
+    world.finalize(5);
+    let started = world.replica.header();
+    world.post(0, "a");
+    world.post(1, "b");
+    world.finalize(7);
+    let cut = world.replica.header();
+    world.post(2, "c");
+    let message = |i: usize, content: &str| BoardMessage { node_id: node(i), content: content.into() };
+    let read = |from, block, limit| world.replica.messages(from, &block, limit).unwrap().to_vec();
+    assert_eq!(read(0, started, 9), []);
+    assert_eq!(read(0, cut, 9), [message(0, "a"), message(1, "b")]);
+    assert_eq!(read(0, cut, 1), [message(0, "a")]);
+    assert_eq!(read(1, cut, 9), [message(1, "b")]);
+    assert_eq!(read(2, cut, 9), []);
+    assert_eq!(read(u64::MAX, cut, usize::MAX), []);
+}
+
+#[test]
+fn a_board_that_is_not_there_is_an_error_and_not_an_empty_board() {
+    let mut world = World::new();
+    world.finalize(5);
+    let block = world.replica.header();
+    let read = |world: &World, block: &Header| world.replica.messages(0, block, 9).map(<[_]>::len);
+    let ahead = Header { height: 4, ..block };
+    assert_eq!(read(&world, &ahead), Err(ReadError::NotYet { position: 3, asked: 4 }));
+    let foreign = Header { id: [7; 32], ..block };
+    assert_eq!(read(&world, &foreign), Err(ReadError::OtherLog(3)));
+    world.finalize(25);
+    assert_eq!(read(&world, &block), Err(ReadError::Cleared { started: 6, asked: 3 }));
+}

@@ -1,0 +1,437 @@
+//! One member's side of the log chain: when it ticks, where the log is kept, and the thread that follows it.
+#![cfg(feature = "log-chain")]
+
+mod log_support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dkg_engine::chain::contract::MAX_POST_BYTES;
+use dkg_engine::chain::log::{
+    AppendError, ChainNode, Clock, FollowError, Follower, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, MAX_TICK_WAIT,
+    MemoryLog, NodeError, Pace, Payload, Prefix, Ticker, TickerStep,
+};
+use dkg_engine::chain::{ClientError, DkgContractClient, DkgResult};
+use dkg_engine::epoch::{Header, ProtocolEvent, ProtocolEvents, View};
+use log_support::*;
+
+const GENESIS: u64 = 1_000_000;
+const IDLE: View = View(u64::MAX);
+
+fn ticker(seed: u64) -> Ticker {
+    Ticker::new(config(), seed)
+}
+
+/// The first moment from `from` on at which this ticker ticks, and what.
+fn first_tick(ticker: &mut Ticker, from: u64, finalized: u64, ticked: u64, caught_up: View) -> Option<(u64, View)> {
+    (from..from + 1000).find_map(|now| match ticker.step(now, View(finalized), View(ticked), caught_up) {
+        TickerStep::Tick(view) => Some((now, view)),
+        TickerStep::Wait(_) => None,
+    })
+}
+
+// When a member ticks.
+
+#[test]
+fn a_member_ticks_a_view_a_quarter_of_a_view_late_at_most_and_not_all_at_once() {
+    let moments: std::collections::BTreeSet<_> = (0..20)
+        .map(|seed| {
+            let (now, view) = first_tick(&mut ticker(seed), GENESIS, 0, 0, IDLE).unwrap();
+            assert_eq!(view, View(1));
+            assert!((GENESIS + 100..=GENESIS + 125).contains(&now), "{now}");
+            now
+        })
+        .collect();
+    assert!(moments.len() > 10, "{moments:?}");
+}
+
+#[test]
+fn a_member_waits_exactly_until_its_next_tick_is_due() {
+    let mut ticker = ticker(1);
+    let mut now = GENESIS;
+    while let TickerStep::Wait(wait) = ticker.step(now, View(0), View(0), IDLE) {
+        assert!(wait <= MAX_TICK_WAIT && now < GENESIS + 125);
+        now += u64::try_from(wait.as_millis()).unwrap();
+    }
+    assert!(now <= GENESIS + 125);
+    assert!(matches!(ticker.step(now - 1, View(0), View(0), IDLE), TickerStep::Wait(_)));
+}
+
+#[test]
+fn a_member_says_nothing_about_a_view_that_is_final() {
+    let (now, view) = first_tick(&mut ticker(1), GENESIS + 100, 1, 0, IDLE).unwrap();
+    assert_eq!(view, View(2));
+    assert!(now >= GENESIS + 200);
+}
+
+#[test]
+fn a_member_ticks_a_view_once_and_again_only_if_the_tick_is_lost_for_a_view() {
+    let mut ticker = ticker(1);
+    let (now, view) = first_tick(&mut ticker, GENESIS + 100, 0, 0, View(0)).unwrap();
+    ticker.sent(view, now);
+    let (again, same) = first_tick(&mut ticker, now, 0, 0, View(0)).unwrap();
+    assert_eq!((again, same), (now + 100, View(1)));
+    assert_eq!(first_tick(&mut ticker, again, 0, 1, View(0)), None, "it is in the log, and the engine is at genesis");
+}
+
+#[test]
+fn a_member_does_not_vouch_for_more_than_one_view_beyond_its_own_work() {
+    let mut ticker = ticker(1);
+    let late = GENESIS + 1_000;
+    assert_eq!(ticker.step(late, View(4), View(0), View(4)), TickerStep::Tick(View(5)));
+    assert!(matches!(ticker.step(late, View(4), View(0), View(3)), TickerStep::Wait(_)));
+}
+
+#[test]
+fn a_member_with_nothing_to_do_ticks_the_view_its_clock_has_reached_but_not_more_than_an_epoch_ahead() {
+    let mut ticker = ticker(1);
+    assert_eq!(ticker.step(GENESIS + 1_050, View(4), View(0), IDLE), TickerStep::Tick(View(10)));
+    assert_eq!(ticker.step(u64::MAX, View(4), View(0), IDLE), TickerStep::Tick(View(24)));
+    let mut world = World::new();
+    assert_eq!(world.tick(0, 20).skipped, None, "what a ticker may say, a replica takes");
+}
+
+#[test]
+fn a_clock_before_genesis_or_at_its_end_is_no_trouble() {
+    assert!(matches!(ticker(1).step(0, View(0), View(0), IDLE), TickerStep::Wait(_)));
+    let end = View(u64::MAX);
+    assert!(matches!(ticker(1).step(u64::MAX, end, end, end), TickerStep::Wait(_)));
+}
+
+// A log in memory.
+
+#[test]
+fn entries_are_read_in_the_order_of_their_positions() {
+    let log = MemoryLog::new();
+    let (one, two) = (log.reader(), log.reader());
+    assert_eq!(one.append(b"a"), Ok(0));
+    assert_eq!(two.append(b"b"), Ok(1));
+    assert_eq!(one.append(b""), Ok(2));
+    assert_eq!(two.read(0, 2), Ok(vec![b"a".to_vec(), b"b".to_vec()]));
+    assert_eq!(one.read(1, 9), Ok(vec![b"b".to_vec(), vec![]]));
+    assert_eq!(one.read(3, 9), Ok(vec![]));
+    assert_eq!(one.read(u64::MAX, 9), Ok(vec![]));
+}
+
+#[test]
+fn what_all_readers_have_read_is_forgotten_and_no_more() {
+    let log = MemoryLog::new();
+    let (one, two) = (log.reader(), log.reader());
+    for _ in 0..5 {
+        one.append(b"x").unwrap();
+    }
+    one.read(5, 1).unwrap();
+    assert_eq!(log.kept(), 5, "the other has read nothing");
+    two.read(3, 1).unwrap();
+    assert_eq!(log.kept(), 2);
+    assert_eq!(two.read(2, 1), Err(LogError::Forgotten { asked: 2, first: 3 }));
+    drop(two);
+    assert_eq!(log.kept(), 0, "who is gone keeps nothing");
+    let late = log.reader();
+    assert_eq!(late.append(b"y"), Ok(5));
+}
+
+#[test]
+fn a_reader_that_does_not_read_fills_the_log_and_is_told_of() {
+    let log = MemoryLog::new();
+    let (busy, _lazy) = (log.reader(), log.reader());
+    let entry = vec![0; MAX_ENTRY_BYTES];
+    let refused = (0..10_000).find_map(|_| busy.append(&entry).err());
+    assert_eq!(refused, Some(LogError::Full(0)));
+    assert_eq!(busy.append(&[0; MAX_ENTRY_BYTES + 1]), Err(LogError::TooLong(MAX_ENTRY_BYTES + 1)));
+}
+
+#[test]
+fn a_wait_ends_with_an_entry_and_with_a_shutdown() {
+    let log = MemoryLog::new();
+    let (writer, reader) = (log.reader(), Arc::new(log.reader()));
+    let waiting = |from| {
+        let reader = Arc::clone(&reader);
+        std::thread::spawn(move || reader.wait(from, Duration::MAX))
+    };
+    let first = waiting(0);
+    writer.append(b"x").unwrap();
+    assert_eq!(first.join().unwrap(), Ok(()));
+    assert_eq!(reader.wait(1, Duration::ZERO), Ok(()));
+    let second = waiting(1);
+    reader.shutdown();
+    assert_eq!(second.join().unwrap(), Err(LogError::ShutDown));
+    assert_eq!(reader.append(b"y"), Err(LogError::ShutDown));
+    assert_eq!(reader.read(0, 1), Err(LogError::ShutDown));
+    assert_eq!(writer.append(b"y"), Ok(1), "the others go on");
+}
+
+// A member.
+
+fn member(log: &MemoryLog, position: usize) -> ChainNode {
+    started(log, position, 1)
+}
+
+/// A member at its `start`th start.
+fn started(log: &MemoryLog, position: usize, start: u64) -> ChainNode {
+    ChainNode::new(LogChain::new(config()), Arc::new(log.reader()), network_key(position), start).unwrap()
+}
+
+/// Members that make view after view final by hand.
+fn finalize(members: &[ChainNode], view: u64) {
+    for member in &members[..=T] {
+        member.author().append(Payload::Tick(View(view))).unwrap();
+    }
+    for member in members {
+        member.catch_up().unwrap();
+    }
+}
+
+#[test]
+fn a_key_outside_the_committee_file_is_no_member() {
+    let key = network_key(N);
+    let public = key.verifying_key().to_bytes();
+    let node = ChainNode::new(LogChain::new(config()), Arc::new(MemoryLog::new().reader()), key, 1);
+    assert_eq!(node.map(drop).unwrap_err(), NodeError::NotAMember(public));
+}
+
+#[test]
+fn what_one_member_posts_all_read_as_of_the_same_block() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    finalize(&members, 5);
+    members[3].board().broadcast("{}").unwrap();
+    finalize(&members, 6);
+    let block = members[0].replica().lock().header();
+    members[4].board().broadcast("too late for this block").unwrap();
+    for member in &members {
+        let read = member.board().read_broadcast(0, &block, 10).unwrap();
+        assert_eq!(read.iter().map(|m| (m.node_id, m.content.as_str())).collect::<Vec<_>>(), [(node(3), "{}")]);
+    }
+}
+
+#[test]
+fn a_block_that_the_member_has_not_read_is_unavailable_and_a_foreign_one_refused() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    finalize(&members, 5);
+    let block = members[0].replica().lock().header();
+    let read = |block| members[0].board().read_broadcast(0, &block, 10);
+    let ahead = Header { height: block.height + 1, ..block };
+    assert!(matches!(read(ahead), Err(ClientError::Unavailable(_))));
+    assert!(matches!(read(Header { id: [7; 32], ..block }), Err(ClientError::Refused(_))));
+}
+
+#[test]
+fn what_every_replica_would_skip_is_refused_at_once() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    let board = members[0].board();
+    let refused = |outcome| matches!(outcome, Err(ClientError::Refused(_)));
+    assert!(refused(board.broadcast("no run is going on")));
+    assert!(refused(board.submit_result(&DkgResult::Empty)));
+    finalize(&members, 5);
+    assert!(refused(board.broadcast("")));
+    assert!(refused(board.broadcast(&"x".repeat(MAX_POST_BYTES + 1))));
+    assert_eq!(board.broadcast(&"x".repeat(MAX_POST_BYTES)), Ok(()));
+    while members[0].author().append(Payload::Post("x".into())).is_ok() {
+        members[0].catch_up().unwrap();
+    }
+    assert_eq!(
+        members[0].author().append(Payload::Post("x".into())),
+        Err(AppendError::OverQuota(members[0].author().index()))
+    );
+    assert!(members[0].replica().lock().faults(index(0)).next().is_none(), "nothing was skipped");
+}
+
+#[test]
+fn a_result_submitted_again_is_no_error_and_another_one_is() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    finalize(&members, 5);
+    members[0].board().submit_result(&result(0)).unwrap();
+    members[0].catch_up().unwrap();
+    assert_eq!(members[0].board().submit_result(&result(0)), Ok(()));
+    assert!(matches!(members[0].board().submit_result(&result(1)), Err(ClientError::Refused(_))));
+    for member in &members[1..4] {
+        member.board().submit_result(&result(0)).unwrap();
+    }
+    finalize(&members, 13);
+    assert_eq!(members[4].board().submit_result(&result(0)), Ok(()), "agreed on without this vote");
+}
+
+#[test]
+fn what_was_under_way_when_a_member_went_down_does_not_displace_what_it_says_now() {
+    let (log, elsewhere) = (MemoryLog::new(), MemoryLog::new());
+    let keeper = log.reader();
+    // The first process writes to a host that passes entries on late; when it is replaced only one tick has arrived.
+    let delayed = elsewhere.reader();
+    let first = started(&elsewhere, 0, 1);
+    for view in [1, 2] {
+        first.author().append(Payload::Tick(View(view))).unwrap();
+        first.catch_up().unwrap();
+    }
+    let under_way = delayed.read(0, 2).unwrap();
+    keeper.append(&under_way[0]).unwrap();
+    let second = started(&log, 0, 2);
+    second.catch_up().unwrap();
+    keeper.append(&under_way[1]).unwrap();
+    second.author().append(Payload::Tick(View(3))).unwrap();
+    second.catch_up().unwrap();
+    let replica = second.replica().lock();
+    assert_eq!(replica.last_tick(index(0)), View(3));
+    assert!(replica.faults(index(0)).next().is_none());
+}
+
+#[test]
+fn a_member_whose_clock_was_set_back_goes_on_with_the_next_sequence_number() {
+    let log = MemoryLog::new();
+    let _keeper = log.reader();
+    started(&log, 0, 9).author().append(Payload::Tick(View(1))).unwrap();
+    let again = started(&log, 0, 3);
+    again.catch_up().unwrap();
+    again.author().append(Payload::Tick(View(2))).unwrap();
+    again.catch_up().unwrap();
+    assert_eq!(again.replica().lock().last_tick(index(0)), View(2));
+}
+
+#[test]
+fn catching_up_beside_a_follower_applies_no_entry_twice() {
+    let log = MemoryLog::new();
+    let _keeper = log.reader();
+    let node = member(&log, 0);
+    let (follower, _events) = follow(&node, 0, Arc::new(|| IDLE));
+    let mut end = Prefix::genesis(config().identity());
+    let writer = log.reader();
+    for number in 0..500u32 {
+        writer.append(&number.to_le_bytes()).unwrap();
+        end = end.extended(&number.to_le_bytes());
+        node.catch_up().unwrap();
+    }
+    assert_eq!(node.replica().lock().prefix(), end);
+    assert_eq!(follower.stop(), Ok(()));
+}
+
+// The thread.
+
+/// A clock that stands still until it is set.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Events(crossbeam_channel::Sender<ProtocolEvent>);
+
+impl ProtocolEvents for Events {
+    fn on_event(&self, event: ProtocolEvent) {
+        let _ = self.0.send(event);
+    }
+}
+
+fn follow(
+    node: &ChainNode,
+    now_ms: u64,
+    pace: Arc<dyn Pace>,
+) -> (Follower, crossbeam_channel::Receiver<ProtocolEvent>) {
+    let (sender, events) = crossbeam_channel::unbounded();
+    let clock = Arc::new(SetClock(AtomicU64::new(now_ms)));
+    let seed = u64::from(node.author().index().byte());
+    (Follower::start(node, clock, pace, Arc::new(Events(sender)), seed).unwrap(), events)
+}
+
+#[test]
+fn members_with_clocks_make_time_pass_and_are_all_told_the_same() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    let now = GENESIS + 650;
+    let followers: Vec<_> = members.iter().map(|node| follow(node, now, Arc::new(|| IDLE))).collect();
+    let told: Vec<Vec<_>> = followers.iter().map(|(_, events)| events.iter().take(2).collect()).collect();
+    assert!(matches!(
+        told[0][..],
+        [ProtocolEvent::EpochSetupPhaseStarted { .. }, ProtocolEvent::BlockFinalized(Header { view: View(6), .. })]
+    ));
+    assert!(told.iter().all(|events| *events == told[0]));
+    for (follower, _) in followers {
+        assert_eq!(follower.stop(), Ok(()));
+    }
+}
+
+#[test]
+fn time_waits_for_more_than_a_minority_that_is_behind_with_its_work() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    let worked_off = Arc::new(AtomicU64::new(0));
+    let now = GENESIS + 1_000;
+    let followers: Vec<_> = members
+        .iter()
+        .map(|node| {
+            let worked_off = Arc::clone(&worked_off);
+            follow(node, now, Arc::new(move || View(worked_off.load(Ordering::Relaxed))))
+        })
+        .collect();
+    for view in 1..=8 {
+        let event = followers[0].1.iter().find(|event| matches!(event, ProtocolEvent::BlockFinalized(_)));
+        assert!(matches!(event, Some(ProtocolEvent::BlockFinalized(block)) if block.view == View(view)));
+        worked_off.store(view, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_follower_stops_while_it_waits_and_its_board_with_it() {
+    let log = MemoryLog::new();
+    let node = member(&log, 0);
+    let (follower, _events) = follow(&node, 0, Arc::new(|| IDLE));
+    assert_eq!(follower.failure(), None);
+    assert_eq!(follower.stop(), Ok(()));
+    assert_eq!(node.author().append(Payload::Tick(View(1))), Err(AppendError::Log(LogError::ShutDown)));
+}
+
+#[test]
+fn a_board_that_is_shut_down_ends_its_follower() {
+    let log = MemoryLog::new();
+    let node = member(&log, 0);
+    let (follower, events) = follow(&node, 0, Arc::new(|| IDLE));
+    node.board().shutdown();
+    assert!(events.recv().is_err(), "the thread is gone, and its sender with it");
+    assert_eq!(follower.stop(), Ok(()));
+}
+
+#[test]
+fn a_forked_log_ends_the_follower_and_silences_the_member() {
+    let log = MemoryLog::new();
+    let host = log.reader();
+    let mut world = World::new();
+    for author in 0..=T {
+        host.append(&world.contradiction(author, 1)).unwrap();
+    }
+    let node = member(&log, 4);
+    let (follower, events) = follow(&node, GENESIS + 150, Arc::new(|| IDLE));
+    assert!(events.recv().is_err());
+    let forked = node.replica().lock().forked().cloned().unwrap();
+    assert_eq!(follower.stop(), Err(FollowError::Forked(forked.clone())));
+    assert_eq!(node.author().append(Payload::Tick(View(1))), Err(AppendError::Forked(forked)));
+    host.read(T as u64 + 1, 1).unwrap();
+    assert_eq!(log.kept(), 0, "the host keeps nothing for it any more");
+}
+
+#[test]
+fn a_panic_in_the_receiver_is_reported_and_not_passed_over() {
+    struct Panics;
+    impl ProtocolEvents for Panics {
+        fn on_event(&self, _: ProtocolEvent) {
+            panic!("as a test");
+        }
+    }
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    for member in &members[..=T] {
+        member.author().append(Payload::Tick(View(1))).unwrap();
+    }
+    let clock = Arc::new(SetClock::default());
+    let follower = Follower::start(&members[4], clock, Arc::new(|| IDLE), Arc::new(Panics), 0).unwrap();
+    while follower.failure().is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(follower.failure(), Some(FollowError::Panicked));
+    assert_eq!(follower.stop(), Err(FollowError::Panicked));
+}
