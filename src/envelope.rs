@@ -1,4 +1,4 @@
-//! The envelopes protocol messages travel in **[wire]** (spec section 4): pure, and known to all who carry them.
+//! The envelopes protocol messages travel in, byte for byte as the reference has them (spec section 4).
 
 use std::fmt;
 
@@ -11,7 +11,10 @@ use crate::bls::{DKG_MESSAGE_TAG, PublicKey, SecretKey, Signature};
 use crate::epoch::InstanceId;
 use crate::secret::SecretBytes;
 
-/// The most bytes of JSON that are looked at; `n = 254` with uncompressed points needs about 33 KiB.
+/// The most bytes one post can have, and of one post that are looked at: 64 KiB.
+///
+/// The longest honest post is the commitment vector of 254 members in uncompressed points: `1 + 127 * 192` bytes, 32,516
+/// as base64, and less than 300 for the rest of the envelope.
 pub const MAX_POST_BYTES: usize = 64 * 1024;
 /// The most bytes a private message's data may have; a share has 33.
 pub const MAX_PRIVATE_BYTES: usize = 1024;

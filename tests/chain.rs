@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use dkg_engine::chain::contract::{Contract, ContractError, MAX_POST_BYTES, ResultFault, SafePercentage};
+use dkg_engine::chain::contract::{Contract, ContractError, ResultFault, SafePercentage};
 use dkg_engine::chain::{BoardMessage, DkgResult};
 use dkg_engine::committee::{Index, MAX_MEMBERS, NodeId, threshold};
+use dkg_engine::envelope::MAX_POST_BYTES;
 use proptest::prelude::*;
 
 fn node(number: usize) -> NodeId {

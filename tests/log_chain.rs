@@ -6,12 +6,12 @@ mod log_support;
 use std::sync::Arc;
 
 use dkg_engine::chain::DkgResult;
-use dkg_engine::chain::contract::MAX_POST_BYTES;
 use dkg_engine::chain::log::{
     ChainConfig, ChainEvent, ChainSpec, ConfigError, Entry, LogChain, MAX_ENTRY_BYTES, PREFIX_WINDOW, Payload, Prefix,
     Quota, Schedule, SkipReason,
 };
 use dkg_engine::committee::{CommitteeError, NodeId};
+use dkg_engine::envelope::MAX_POST_BYTES;
 use dkg_engine::epoch::{EpochCounter, Header, ProtocolEvent, View};
 use dkg_engine::hex;
 use log_support::*;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dkg_engine::chain::contract::MAX_POST_BYTES;
 use dkg_engine::chain::log::{
     AppendError, ChainNode, Clock, FollowError, Follower, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, MAX_TICK_WAIT,
     MemoryLog, NodeError, Pace, Payload, Prefix, Ticker, TickerStep,
 };
 use dkg_engine::chain::{ClientError, DkgContractClient, DkgResult};
+use dkg_engine::envelope::MAX_POST_BYTES;
 use dkg_engine::epoch::{Header, ProtocolEvent, ProtocolEvents, View};
 use log_support::*;
 

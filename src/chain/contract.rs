@@ -12,12 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::{Index, MAX_MEMBERS, MIN_MEMBERS, NodeId, threshold};
-
-/// The most bytes one post can have: 64 KiB.
-///
-/// The longest honest post is the commitment vector of 254 members in uncompressed points: `1 + 127 * 192` bytes, 32,516
-/// as base64, and less than 300 for the rest of the envelope.
-pub const MAX_POST_BYTES: usize = 64 * 1024;
+use crate::envelope::MAX_POST_BYTES;
 
 /// How many hex digits a public key has in a result.
 pub const KEY_HEX_DIGITS: usize = 192;

@@ -1,4 +1,4 @@
-//! Protocol messages to and from bytes **[wire]** (spec section 3).
+//! Protocol messages to and from bytes, as the reference has them on the wire (spec section 3).
 
 use crate::bls::{Index, Scalar};
 use crate::secret::SecretBytes;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_256};
 
 use crate::chain::DkgResult;
-use crate::chain::contract::MAX_POST_BYTES;
 use crate::committee::Index;
+use crate::envelope::MAX_POST_BYTES;
 use crate::epoch::View;
 use crate::wire::{self, WireError};
 

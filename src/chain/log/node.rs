@@ -236,4 +236,4 @@ pub(super) fn apply_at(replica: &Mutex<LogChain>, position: u64, entry: &[u8]) -
 }
 
 // The longest post fits into an entry with all that surrounds it; `Author::append` relies on it.
-const _: () = assert!(MAX_ENTRY_BYTES > crate::chain::contract::MAX_POST_BYTES + 128);
+const _: () = assert!(MAX_ENTRY_BYTES > crate::envelope::MAX_POST_BYTES + 128);

@@ -1,7 +1,7 @@
 //! What is skipped, and why: the rules by which no entry can do harm.
 
-use crate::chain::contract::MAX_POST_BYTES;
 use crate::committee::Index;
+use crate::envelope::MAX_POST_BYTES;
 
 /// Why every replica skipped an entry.
 ///
