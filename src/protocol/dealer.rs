@@ -69,6 +69,9 @@ pub(super) struct Dealer {
     vector: Vector,
     share: Share,
     complaints: BTreeMap<Index, Complaint>,
+    /// The complainers whose complaint and answer are both there, in the board's order of that: they are judged in this
+    /// order, so that everybody names the same reason, whenever it is that he judges.
+    answered: Vec<Index>,
     /// Our complaint has been made; it counts where it stands on the board, like everybody's.
     complained: bool,
     verdict: Option<Disqualification>,
@@ -85,6 +88,7 @@ impl Dealer {
             vector: Vector::Missing,
             share: Share::Missing,
             complaints: BTreeMap::new(),
+            answered: Vec::new(),
             complained: false,
             verdict: None,
         }
@@ -186,6 +190,9 @@ impl Dealer {
             return Some(Remark::DuplicateComplaint { accused: self.index });
         }
         complaint.made = true;
+        if matches!(complaint.answer, Answer::Unjudged(_)) {
+            self.answered.push(complainer);
+        }
         None
     }
 
@@ -202,6 +209,9 @@ impl Dealer {
         }
         let scalar = Scalar::from_be_bytes(scalar).map_err(|_| Disqualification::AnswerNotAScalar { complainer })?;
         complaint.answer = Answer::Unjudged(scalar);
+        if complaint.made {
+            self.answered.push(complainer);
+        }
         Ok(None)
     }
 
@@ -230,8 +240,8 @@ impl Dealer {
             }
             _ => None,
         };
-        let answers = self.complaints.iter().filter_map(|(complainer, complaint)| match &complaint.answer {
-            Answer::Unjudged(share) if complaint.made => Some(Claim {
+        let answers = self.answered.iter().filter_map(|complainer| match &self.complaints.get(complainer)?.answer {
+            Answer::Unjudged(share) => Some(Claim {
                 about: ClaimKind::Answer(*complainer),
                 image: vector.evaluate(*complainer),
                 share: share.clone(),

@@ -197,7 +197,12 @@ impl Participant {
         };
         Ok(match judged {
             Ok(remark) => flagged(from, remark).into_iter().collect(),
-            Err(reason) => self.disqualify(from, reason).into_iter().collect(),
+            Err(reason) => {
+                // What stands before this on the board comes first, so that everybody gives the same reason.
+                let mut outputs = self.judge(from);
+                outputs.extend(self.disqualify(from, reason));
+                outputs
+            }
         })
     }
 
@@ -221,11 +226,7 @@ impl Participant {
         let all_hold = shares_match_all(&equations, randomness);
         for (index, claim) in claims {
             let holds = all_hold || share_matches(&claim.image, &claim.share);
-            let Some(dealer) = self.dealer(index) else { continue };
-            match dealer.settle_claim(claim, holds) {
-                Ok(remark) => outputs.extend(flagged(index, remark)),
-                Err(reason) => outputs.extend(self.disqualify(index, reason)),
-            }
+            outputs.extend(self.settle_claim(index, claim, holds));
         }
         if self.phase < Phase::Answering {
             let complaints = self.dealers.iter_mut().filter(|dealer| dealer.deserves_complaint());
@@ -290,6 +291,7 @@ impl Participant {
     pub fn force_disqualify(&mut self, dealer: Index) -> Result<(), Error> {
         self.check_open("excluding a dealer")?;
         self.check_member(dealer)?;
+        self.judge(dealer);
         self.disqualify(dealer, Disqualification::Forced);
         Ok(())
     }
@@ -354,6 +356,27 @@ impl Participant {
         let identity_shares =
             Index::all(size).zip(&key_shares).filter(|(_, key)| key.is_identity()).map(|(index, _)| index).collect();
         Ok(Keys { group_key, key_shares, identity_shares, share })
+    }
+
+    /// Judges what is pending of one dealer, claim by claim.
+    fn judge(&mut self, index: Index) -> Vec<Output> {
+        let Some(dealer) = self.dealer(index) else { return Vec::new() };
+        if let Err(reason) = dealer.judge_vector() {
+            return self.disqualify(index, reason).into_iter().collect();
+        }
+        let mut outputs = Vec::new();
+        for claim in dealer.claims() {
+            let holds = share_matches(&claim.image, &claim.share);
+            outputs.extend(self.settle_claim(index, claim, holds));
+        }
+        outputs
+    }
+
+    fn settle_claim(&mut self, index: Index, claim: Claim, holds: bool) -> Option<Output> {
+        match self.dealer(index)?.settle_claim(claim, holds) {
+            Ok(remark) => flagged(index, remark),
+            Err(reason) => self.disqualify(index, reason),
+        }
     }
 
     fn disqualify(&mut self, dealer: Index, reason: Disqualification) -> Option<Output> {
