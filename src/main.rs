@@ -1,3 +1,7 @@
-//! The `dkg` command.
+//! The `dkg` command: parse, call the library, show.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

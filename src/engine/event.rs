@@ -116,6 +116,23 @@ pub enum EngineEvent {
     },
 }
 
+impl EngineEvent {
+    /// The epoch whose keys the event is about.
+    pub fn epoch(&self) -> EpochCounter {
+        match self {
+            EngineEvent::RunStarted { epoch, .. }
+            | EngineEvent::SatOut { epoch, .. }
+            | EngineEvent::PhaseEnded { epoch, .. }
+            | EngineEvent::Disqualified { epoch, .. }
+            | EngineEvent::Flagged { epoch, .. }
+            | EngineEvent::PostDropped { epoch, .. }
+            | EngineEvent::KeyCommitted { epoch, .. }
+            | EngineEvent::KeyFailed { epoch, .. } => *epoch,
+            EngineEvent::RunEnded(report) => report.epoch,
+        }
+    }
+}
+
 /// Takes what a node has to tell. Called on the reactor's thread: return quickly.
 pub trait Observer: Send + Sync {
     /// Something happened.
