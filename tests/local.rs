@@ -21,9 +21,10 @@ fn dkg(args: &[&str]) -> Used {
     Used { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// The exit code and the runs; stdout must be exactly one JSON object.
+/// The exit code and the runs; stdout must be exactly one JSON object, and nothing that members do to each other an error.
 fn runs(args: &[&str]) -> (Option<i32>, Vec<Value>) {
     let used = dkg(&[&["--json"], args].concat());
+    assert!(args.contains(&"--seed") || used.stderr.is_empty(), "{args:?}: {}", used.stderr);
     let report: Value = serde_json::from_str(&used.stdout).unwrap_or_else(|error| panic!("{error}: {}", used.stdout));
     (used.code, report["runs"].as_array().unwrap().clone())
 }

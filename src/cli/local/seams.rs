@@ -50,8 +50,16 @@ impl Actor {
         self.player.lock().begin(setup);
     }
 
+    /// Posts all of them. That the board refuses some is part of the play, and no news to the engine.
     fn post(&self, posts: impl IntoIterator<Item = String>) -> Result<(), ClientError> {
-        posts.into_iter().map(|post| self.board.broadcast(&post)).fold(Ok(()), Result::and)
+        let post = |post: String| match self.board.broadcast(&post) {
+            Err(ClientError::Refused(reason)) => {
+                log::debug!("a faulty member's post was refused: {reason}");
+                Ok(())
+            }
+            result => result,
+        };
+        posts.into_iter().map(post).fold(Ok(()), Result::and)
     }
 
     fn check_gates(&self, player: &mut Player) {
