@@ -77,8 +77,11 @@ fn an_epoch_is_committed_when_its_third_phase_is_over_and_a_result_is_canonical(
     assert_eq!(commit.expected_of(&node(3)), Some((index(3), &public_key(3))));
     assert_eq!(world.replica.phase(), EpochPhase::Committed(commit.clone()));
     assert_eq!(world.replica.keys(), None, "they are for the next epoch");
-    assert_eq!(world.submit(4, &result(0)), skipped(4, SkipReason::Refused), "the run has ended");
+    let late = world.submit(3, &result(0));
+    assert_eq!((late.skipped, late.events), (None, vec![]), "taken until the epoch ends, and changes nothing");
+    assert_eq!(world.replica.contract().tallies()[0].count, T + 2);
     world.finalize(20);
+    assert_eq!(world.submit(4, &result(0)), skipped(4, SkipReason::Refused), "the epoch has ended");
     assert_eq!(world.replica.keys(), Some(commit));
     assert_eq!(world.replica.phase(), EpochPhase::Staking);
 }

@@ -170,13 +170,14 @@ impl Epochs {
         }))
     }
 
-    /// Ends the run if it is complete and its third phase is over.
+    /// Commits the epoch if its run is complete and the third phase is over. Results are taken until the epoch ends: they
+    /// no longer change anything, but show who came out with what.
     fn commit(&mut self, here: Header) -> Option<ChainEvent> {
         let [_, _, third] = self.views.phase_finals;
         if !matches!(self.phase, EpochPhase::Setup(_)) || here.view < third {
             return None;
         }
-        let result = self.contract.end().ok()?;
+        let result = self.contract.canonical().cloned()?;
         // The contract counts digits; whether they are keys is seen here. Keys that are none can only be the result of
         // more than `t` members who lie, and the epoch then ends without any.
         let commit = decode_commit(self.views.run_for, result)?;

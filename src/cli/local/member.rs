@@ -14,7 +14,9 @@ use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, EngineEvent, EventHandle, MessagingEngine, MessagingEngineConfig, Observer,
     ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
-use dkg_engine::epoch::{EpochCommit, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot};
+use dkg_engine::epoch::{
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot,
+};
 use dkg_engine::network::{MemoryNetwork, Network};
 use dkg_engine::store::{DkgState, MemoryStore};
 
@@ -33,8 +35,10 @@ pub(super) enum News {
     Setup(EpochSetup),
     /// The witness's chain has finalized a block.
     Finalized(Header),
-    /// The witness's chain has agreed on keys; with how many results were equal to them.
-    Committed(EpochCommit, usize),
+    /// The witness's chain has agreed on keys.
+    Committed(EpochCommit),
+    /// So many results are equal to the keys of the epoch.
+    Matching(EpochCounter, usize),
 }
 
 /// What all members share.
@@ -235,10 +239,14 @@ impl Witness {
     fn tell(&self, event: &ProtocolEvent) {
         let news = match event {
             ProtocolEvent::EpochSetupPhaseStarted { setup, .. } => News::Setup(setup.clone()),
-            ProtocolEvent::BlockFinalized(header) => News::Finalized(*header),
-            ProtocolEvent::EpochCommittedPhaseStarted { commit, .. } => {
-                News::Committed(commit.clone(), matching(self.replica.lock().contract()))
+            ProtocolEvent::BlockFinalized(header) => {
+                let replica = self.replica.lock();
+                if let EpochPhase::Committed(commit) = replica.phase() {
+                    let _ = self.news.send(News::Matching(commit.epoch, matching(replica.contract())));
+                }
+                News::Finalized(*header)
             }
+            ProtocolEvent::EpochCommittedPhaseStarted { commit, .. } => News::Committed(commit.clone()),
             ProtocolEvent::EpochFallbackExited { .. } => return,
         };
         let _ = self.news.send(news);

@@ -41,6 +41,8 @@ const CHAIN_ID: &str = "local";
 const STAKING_VIEWS: u64 = 3;
 /// Views of an epoch after its third phase: to submit results and agree on one.
 const SETTLING_VIEWS: u64 = 10;
+/// What the members have told and nobody has heard yet; one who tells more waits.
+const NEWS_LIMIT: usize = 1 << 16;
 /// How often the members are looked after while nothing is told.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// A view that takes as long as so many should ends the command: something hangs. A slow machine makes views longer, but
@@ -162,10 +164,12 @@ impl Local<'_> {
     /// All runs, whatever becomes of them; no thread is left when this returns.
     fn run(&self, show: &mut Show) -> Vec<report::Run> {
         // Without a limit, since no engine may wait for us: a run has a few of these for each member.
-        let (sender, news) = crossbeam_channel::unbounded();
+        let (sender, news) = crossbeam_channel::bounded(NEWS_LIMIT);
         let mut members = Vec::new();
         let started = self.build(sender, &mut members).and_then(|()| self.start(&mut members));
         let runs = self.watch(&members, &news, started.err(), show);
+        // Nobody waits for a listener that has gone.
+        drop(news);
         // First all, so that they end side by side.
         members.iter().for_each(Member::leave);
         members.into_iter().for_each(Member::stop);
@@ -219,6 +223,7 @@ impl Local<'_> {
         let size = self.options.size();
         let judge = Judge { chain_id: CHAIN_ID, n: size, t: threshold(size), message: &self.options.message, members };
         let witness = self.honest().next();
+        let speaking = self.behaviours.iter().filter(|behaviour| **behaviour != Some(FaultKind::Silent)).count();
         let views_in_epoch = self.options.schedule().views_in_epoch;
         let mut evidence: BTreeMap<EpochCounter, Evidence> = BTreeMap::new();
         let mut head = View(0);
@@ -227,7 +232,10 @@ impl Local<'_> {
         for epoch in (1..=u64::from(self.options.epochs)).map(EpochCounter) {
             // The run for an epoch is made in the one before, which ends with this view.
             let last = View(epoch.0 * views_in_epoch - 1);
-            while broken.is_none() && head <= last && !evidence.get(&epoch).is_some_and(Evidence::is_complete) {
+            while broken.is_none()
+                && head <= last
+                && !evidence.get(&epoch).is_some_and(|told| told.is_complete(speaking))
+            {
                 match news.recv_timeout(HOUSEKEEPING) {
                     Ok(News::Member(index, event)) => {
                         let is_witness = Some(index) == witness;
@@ -242,9 +250,12 @@ impl Local<'_> {
                         let told = evidence.entry(setup.epoch).or_insert_with(|| Evidence::new(size));
                         told.begun = Some(Instant::now());
                     }
-                    Ok(News::Committed(commit, matching)) => {
+                    Ok(News::Committed(commit)) => {
                         let told = evidence.entry(commit.epoch).or_insert_with(|| Evidence::new(size));
-                        told.commit = Some((commit, matching));
+                        told.commit = Some(commit);
+                    }
+                    Ok(News::Matching(epoch, count)) => {
+                        evidence.entry(epoch).or_insert_with(|| Evidence::new(size)).matching = count;
                     }
                     Ok(News::Finalized(header)) => {
                         (head, moved) = (header.view, Instant::now());

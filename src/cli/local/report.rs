@@ -27,7 +27,7 @@ pub(super) struct Run {
     pub(super) public_key_shares_flow: Vec<String>,
     pub(super) qualified: Vec<u8>,
     pub(super) disqualified: Vec<Disqualified>,
-    /// How many had submitted the result when the chain agreed on it.
+    /// How many members have submitted what the chain agreed on.
     pub(super) matching_submissions: usize,
     pub(super) members: Vec<Member>,
     pub(super) signature: Option<Signature>,

@@ -17,7 +17,9 @@ pub(super) struct Evidence {
     /// In order of index.
     members: Vec<MemberEvidence>,
     pub(super) begun: Option<Instant>,
-    pub(super) commit: Option<(EpochCommit, usize)>,
+    pub(super) commit: Option<EpochCommit>,
+    /// How many have submitted what was committed.
+    pub(super) matching: usize,
     /// As the witness saw the board at the end of the last phase it has ended.
     dealt: Vec<Index>,
     complaints: Vec<(Index, Index)>,
@@ -45,6 +47,7 @@ impl Evidence {
             members: vec![MemberEvidence::default(); size],
             begun: None,
             commit: None,
+            matching: 0,
             dealt: Vec::new(),
             complaints: Vec::new(),
         }
@@ -64,9 +67,10 @@ impl Evidence {
         }
     }
 
-    /// Whether the chain has agreed on keys and every member has compared its own.
-    pub(super) fn is_complete(&self) -> bool {
-        self.commit.is_some() && self.members.iter().all(|member| member.settled)
+    /// Whether the chain has agreed on keys, every member has compared its own, and all that can speak have submitted
+    /// theirs.
+    pub(super) fn is_complete(&self, speaking: usize) -> bool {
+        self.commit.is_some() && self.matching >= speaking && self.members.iter().all(|member| member.settled)
     }
 }
 
@@ -75,10 +79,7 @@ impl Judge<'_> {
     pub(super) fn judge(&self, epoch: EpochCounter, evidence: &Evidence, broken: Option<&str>) -> Run {
         let elapsed = evidence.begun.map(|begun| begun.elapsed()).unwrap_or_default();
         let verdicts = self.agreed(evidence);
-        let (commit, matching_submissions) = match &evidence.commit {
-            Some((commit, matching)) => (Some(commit), *matching),
-            None => (None, 0),
-        };
+        let commit = evidence.commit.as_ref();
         let signature = commit.and_then(|commit| self.sign(epoch, commit));
         let failure = match (broken, &verdicts) {
             (Some(reason), _) => Some(reason.to_owned()),
@@ -106,7 +107,7 @@ impl Judge<'_> {
                 .iter()
                 .map(|(dealer, reason)| Disqualified { dealer: dealer.byte(), reason: reason.to_string() })
                 .collect(),
-            matching_submissions,
+            matching_submissions: evidence.matching,
             members: self.members.iter().map(|member| describe(member, epoch, evidence)).collect(),
             signature,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
