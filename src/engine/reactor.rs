@@ -1,5 +1,6 @@
 //! The ReactorEngine: owns the run. One thread around the [`Core`], and the poller and publisher it commands.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -192,7 +193,9 @@ impl ReactorEngine {
         let (ready, done) = (engine.ready.clone(), engine.done.clone());
         let told = failure.clone();
         let body = move || {
-            let ran = runner.run(&reactor_inbox, snapshot, &ready);
+            // The host's store and observer run in here. Whatever becomes of them, the other threads are ended in order.
+            let ran = catch_unwind(AssertUnwindSafe(|| runner.run(&reactor_inbox, snapshot, &ready)))
+                .unwrap_or(Err(EngineError::Panicked("reactor")));
             drop(reactor_inbox);
             let stopped = runner.board.stop();
             drop(runner);

@@ -97,6 +97,8 @@ pub struct Client {
     me: NodeId,
     /// Nothing works while this is set.
     pub down: AtomicBool,
+    /// Reading works, posting does not.
+    pub posting_down: AtomicBool,
     /// Posts and submissions are taken and lost.
     pub mute: AtomicBool,
     /// Calls made so far.
@@ -110,10 +112,18 @@ impl Client {
             board: board.clone(),
             me,
             down: AtomicBool::new(false),
+            posting_down: AtomicBool::new(false),
             mute: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             reads: Watched::new(0),
         })
+    }
+
+    fn check_posting(&self) -> Result<(), ClientError> {
+        match self.posting_down.load(Ordering::SeqCst) {
+            true => Err(ClientError::Unavailable("no posting".into())),
+            false => self.check(),
+        }
     }
 
     fn check(&self) -> Result<(), ClientError> {
@@ -127,7 +137,7 @@ impl Client {
 
 impl DkgContractClient for Client {
     fn broadcast(&self, content: &str) -> Result<(), ClientError> {
-        self.check()?;
+        self.check_posting()?;
         if !self.mute.load(Ordering::SeqCst) {
             self.board.post(self.me, content);
         }
@@ -144,7 +154,7 @@ impl DkgContractClient for Client {
     }
 
     fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
-        self.check()?;
+        self.check_posting()?;
         if !self.mute.load(Ordering::SeqCst) {
             self.board.submissions.update(|all| all.insert(self.me, result.clone()));
         }
@@ -170,6 +180,8 @@ impl Randomness for Remembered {
 pub struct Port {
     inner: dkg_engine::network::MemoryPort,
     pub lost: Mutex<Vec<NodeId>>,
+    /// So many sends fail from now on.
+    pub failing: AtomicUsize,
     secrets: Secrets,
     delivered: Arc<Watched<usize>>,
 }
@@ -177,6 +189,9 @@ pub struct Port {
 impl Network for Port {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
         self.secrets.lock().push(message.data.expose().to_vec());
+        if self.failing.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(NetworkError::Unreachable(*to, "not now".into()));
+        }
         if self.lost.lock().contains(to) {
             self.delivered.update(|count| *count += 1);
             return Ok(());
@@ -314,6 +329,7 @@ impl World {
         let port = Arc::new(Port {
             inner: self.network.port(id),
             lost: Mutex::new(Vec::new()),
+            failing: AtomicUsize::new(0),
             secrets: self.secrets.clone(),
             delivered: self.delivered.clone(),
         });

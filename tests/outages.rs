@@ -1,0 +1,185 @@
+//! What the engine does when network, whiteboard, store or host fail for a while or for good (spec section 7).
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dkg_engine::SecretBytes;
+use dkg_engine::engine::{
+    BrokerTunnel, ControllerFactory, EngineError, EngineEvent, Observer, ReactorEngine, ReactorParts,
+};
+use dkg_engine::epoch::{EpochCounter, View};
+use dkg_engine::protocol::{Phase, encode_complaint};
+use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
+use support::{Client, Events, PATIENCE, World, header, node_id, setup, staking_key, staking_phase};
+
+fn index(number: usize) -> dkg_engine::bls::Index {
+    dkg_engine::bls::Index::from_position(number).unwrap()
+}
+
+fn phase_ended(events: &Events, wanted: Phase) -> (usize, usize) {
+    events.wait("the phase's end", |event| match event {
+        EngineEvent::PhaseEnded { phase, dealt, complaints, .. } if *phase == wanted => {
+            Some((dealt.len(), complaints.len()))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_share_reaches_a_peer_that_was_away_for_a_while() {
+    let mut world = World::new(3);
+    // Every message of node 0 fails five times over.
+    world.nodes[0].port.failing.store(10, Ordering::SeqCst);
+    world.run(1);
+    assert!(world.board.broadcasts().iter().all(|(_, data)| data[0] == 1), "nobody had a reason to complain");
+}
+
+#[test]
+fn posts_that_fail_do_not_hold_up_reading() {
+    let mut world = World::new(4);
+    world.nodes[0].client.posting_down.store(true, Ordering::SeqCst);
+    let setup = world.begin(1, 3);
+    // Node 0's vector is still being tried when its phases end, one after the other.
+    for phase in 0..3 {
+        world.end_phase(&setup, phase);
+    }
+    let report = world.nodes[0].events.wait("its report", |event| match event {
+        EngineEvent::RunEnded(report) => Some(report.clone()),
+        _ => None,
+    });
+    assert_eq!(report.qualified, [index(1), index(2), index(3)]);
+    assert_eq!(report.share, Ok(()));
+}
+
+#[test]
+fn posts_are_made_in_the_order_in_which_they_were_said_also_after_an_outage() {
+    let mut world = World::new(5);
+    for dealer in [0, 3] {
+        world.nodes[dealer].port.lost.lock().push(node_id(1));
+    }
+    let setup = world.begin(1, 5);
+    world.nodes[1].client.posting_down.store(true, Ordering::SeqCst);
+    world.end_phase(&setup, 0);
+    world.nodes[1].client.posting_down.store(false, Ordering::SeqCst);
+    world.board.wait_for_posts(7);
+    let complaints: Vec<_> = world.board.broadcasts().into_iter().skip(5).map(|(_, data)| data).collect();
+    assert_eq!(complaints, [encode_complaint(index(0)), encode_complaint(index(3))]);
+}
+
+#[test]
+fn a_read_within_a_phase_is_given_up_after_three_retries_and_the_next_one_makes_up_for_it() {
+    let mut world = World::new(3);
+    let setup = world.begin(1, 3);
+    let client = world.nodes[0].client.clone();
+    client.down.store(true, Ordering::SeqCst);
+    let calls = client.calls.load(Ordering::SeqCst);
+    world.finalize(11);
+    // The engine goes on without: it has worked the view off.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while world.nodes[0].reactor.events().worked_off() < View(11) {
+        assert!(std::time::Instant::now() < deadline, "the read was never given up");
+        std::thread::yield_now();
+    }
+    assert_eq!(client.calls.load(Ordering::SeqCst) - calls, 4);
+    client.down.store(false, Ordering::SeqCst);
+    world.end_phase(&setup, 0);
+    assert_eq!(phase_ended(&world.nodes[0].events, Phase::Sharing), (3, 0));
+}
+
+/// A store that fails when it is written to for the `fails_at`-th time.
+struct Failing {
+    inner: MemoryStore,
+    writes: AtomicUsize,
+    fails_at: usize,
+}
+
+impl Store for Failing {
+    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
+        self.inner.read(epoch)
+    }
+
+    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+        if self.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.fails_at {
+            return Err(StoreError::Failed("the disk is full".into()));
+        }
+        self.inner.commit(records)
+    }
+}
+
+#[test]
+fn a_store_that_fails_stops_the_engine_with_the_reason_and_nothing_it_should_protect_gets_out() {
+    // At the first write (the run has started) nothing may have been dealt; at the second (the share) nothing submitted.
+    for fails_at in [1, 2] {
+        let mut world = World::new(3);
+        let store = Failing { inner: MemoryStore::new(), writes: AtomicUsize::new(0), fails_at };
+        let client = Client::new(&world.board, node_id(0));
+        let state = DkgState::new(Arc::new(store));
+        world.nodes[0] = world.node_with(0, state, staking_phase(), client.clone(), vec![client]);
+        let run = setup(&world.committee, 1, View(1));
+        for node in &world.nodes {
+            node.reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), run.clone());
+        }
+        world.board.wait_for_posts(if fails_at == 1 { 2 } else { 3 });
+        for phase in 0..3 {
+            world.finalize(run.phase_final_views[phase].0);
+        }
+        let failure = world.nodes[0].reactor.done().wait();
+        assert_eq!(failure, Err(EngineError::Store(StoreError::Failed("the disk is full".into()))));
+        for node in &world.nodes[1..] {
+            node.events.wait("the end", |event| matches!(event, EngineEvent::RunEnded(_)).then_some(()));
+        }
+        world.board.submissions.wait("the others' results", |all| (all.len() == 2).then_some(()));
+        let said: Vec<_> = world.board.broadcasts().iter().filter(|(from, _)| *from == node_id(0)).cloned().collect();
+        assert_eq!(said.is_empty(), fails_at == 1);
+        assert_eq!(world.nodes[0].reactor.stop(), failure);
+    }
+}
+
+#[test]
+fn a_host_that_panics_in_the_engines_thread_is_told_so() {
+    struct Panics;
+    impl Observer for Panics {
+        fn notify(&self, _: &EngineEvent) {
+            panic!("on purpose, in a test");
+        }
+    }
+    let world = World::new(2);
+    let client = Client::new(&world.board, node_id(0));
+    let state = DkgState::new(Arc::new(MemoryStore::new()));
+    let factory = ControllerFactory::new(node_id(0), staking_key(0));
+    let parts = ReactorParts::new(staking_phase(), state, factory, client, BrokerTunnel::new());
+    let reactor = ReactorEngine::new(ReactorParts { observer: Arc::new(Panics), ..parts }).unwrap();
+    reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), setup(&world.committee, 1, View(1)));
+    assert_eq!(reactor.done().wait(), Err(EngineError::Panicked("reactor")));
+    assert_eq!(reactor.stop(), Err(EngineError::Panicked("reactor")));
+}
+
+#[test]
+fn a_node_with_another_staking_key_than_the_committee_knows_stops_and_says_so() {
+    let world = World::new(3);
+    let client = Client::new(&world.board, node_id(0));
+    let state = DkgState::new(Arc::new(MemoryStore::new()));
+    let factory = ControllerFactory::new(node_id(0), staking_key(7));
+    let parts = ReactorParts::new(staking_phase(), state, factory, client, BrokerTunnel::new());
+    let reactor = ReactorEngine::new(parts).unwrap();
+    reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), setup(&world.committee, 1, View(1)));
+    let failure = reactor.done().wait().unwrap_err().to_string();
+    assert!(failure.contains("another staking key"), "{failure}");
+}
+
+#[test]
+fn a_node_outside_the_committee_says_so_and_goes_on() {
+    let mut world = World::new(3);
+    world.nodes.push(world.node(9, DkgState::new(Arc::new(MemoryStore::new())), staking_phase()));
+    let run = setup(&world.committee, 1, View(1));
+    let node = &world.nodes[3];
+    node.reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), run);
+    let reason = node.events.wait("its word", |event| match event {
+        EngineEvent::SatOut { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.contains("not in its committee"), "{reason}");
+    assert_eq!(node.reactor.stop(), Ok(()));
+}
