@@ -195,7 +195,8 @@ fn the_third_client_is_tried_when_two_are_down() {
     let calls = |number: usize| clients[number].calls.load(Ordering::SeqCst);
     // Reader and publisher each try the dead ones twice, once; then the one that works is preferred.
     assert!(calls(0) <= 4 && calls(1) <= 4, "{} and {} calls to dead clients", calls(0), calls(1));
-    assert!(calls(2) > 4);
+    // One vector, three final reads; its result may still be on its way.
+    assert!(calls(2) >= 4);
 }
 
 #[test]
