@@ -9,7 +9,7 @@ use dkg_engine::SecretBytes;
 use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, EngineError, EngineEvent, Observer, ReactorEngine, ReactorParts,
 };
-use dkg_engine::epoch::{EpochCounter, View};
+use dkg_engine::epoch::{EpochCounter, EpochPhase, Snapshot, View};
 use dkg_engine::protocol::{Phase, encode_complaint};
 use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
 use support::{Client, Events, PATIENCE, World, header, node_id, setup, staking_key, staking_phase};
@@ -182,4 +182,25 @@ fn a_node_outside_the_committee_says_so_and_goes_on() {
     });
     assert!(reason.contains("not in its committee"), "{reason}");
     assert_eq!(node.reactor.stop(), Ok(()));
+}
+
+#[test]
+fn a_node_that_cannot_read_its_store_at_the_start_is_not_ready_and_says_why() {
+    struct Unreadable;
+    impl Store for Unreadable {
+        fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
+            Err(StoreError::Damaged { epoch, reason: "half a record".into() })
+        }
+        fn commit(&self, _: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+    let world = World::new(3);
+    let phase = EpochPhase::Setup(setup(&world.committee, 1, View(1)));
+    let snapshot = Snapshot { current: EpochCounter(0), head: header(1, 0), phase };
+    let node = world.node(0, DkgState::new(Arc::new(Unreadable)), snapshot);
+    let failure = node.reactor.ready().wait();
+    assert!(failure.as_ref().is_err_and(|error| error.to_string().contains("half a record")), "{failure:?}");
+    assert_eq!(node.reactor.done().wait(), failure);
+    assert_eq!(world.board.broadcasts(), []);
 }
