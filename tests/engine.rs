@@ -163,7 +163,7 @@ fn a_node_that_starts_at_a_phases_last_view_says_so_and_goes_on() {
     for view in [31, 61, 91, 5000] {
         let state = DkgState::new(Arc::new(MemoryStore::new()));
         let node = world.node(3, state.clone(), snapshot(view));
-        node.reactor.ready().wait();
+        assert_eq!(node.reactor.ready().wait(), Ok(()));
         node.events.wait("its word", |event| matches!(event, EngineEvent::SatOut { .. }).then_some(()));
         node.reactor.block_finalized(header(view + 100, 0));
         assert_eq!(state.record(EpochCounter(1)).unwrap().status(), KeyStatus::Failed);

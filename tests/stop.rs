@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use dkg_engine::SecretBytes;
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
@@ -17,10 +18,20 @@ use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{EpochCounter, Header, ProtocolEvent, ProtocolEvents, View};
 use dkg_engine::network::{Network, NetworkError};
 use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
-use support::{Watched, committee, header, node_id, setup, staking_key, staking_phase};
+use support::{PATIENCE, Watched, committee, header, node_id, setup, staking_key, staking_phase};
 
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// No thread more than `before`. The system may list a thread for a moment after it has been joined; one that is left
+/// behind stays.
+fn assert_none_left(before: usize, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while threads() > before {
+        assert!(Instant::now() < deadline, "{what}: {} threads are left", threads() - before);
+        thread::yield_now();
+    }
 }
 
 /// What a host's part does when it is called.
@@ -157,7 +168,7 @@ fn no_thread_is_left_after_a_stop_in_any_state() {
         host.calls.wait(what, |calls| busy(calls).then_some(()));
         assert_eq!(reactor.stop(), Ok(()), "{what}");
         assert_eq!(messaging.stop(), Ok(()), "{what}");
-        assert_eq!(threads(), before, "{what}");
+        assert_none_left(before, what);
         // Nothing it owned is locked or listening any more.
         drop((reactor, messaging));
         assert_eq!(Arc::strong_count(&host), 1, "{what}");
@@ -192,7 +203,7 @@ fn no_thread_is_left_after_a_stop_in_any_state() {
         feeder.join().unwrap();
     });
     assert_eq!(messaging.stop(), Ok(()));
-    assert_eq!(threads(), before);
+    assert_none_left(before, "a full queue");
 
     // Dropping is stopping.
     let host = Arc::new(Host::new(Hangs, Hangs, Hangs));
@@ -200,6 +211,6 @@ fn no_thread_is_left_after_a_stop_in_any_state() {
     begin(&both.0);
     host.calls.wait("a read", |calls| (calls.read > 0).then_some(()));
     drop(both);
-    assert_eq!(threads(), before);
+    assert_none_left(before, "a drop");
     assert_eq!(Arc::strong_count(&host), 1);
 }

@@ -112,7 +112,7 @@ pub struct ReactorEngine {
     reactor: Mailbox<ReactorInput>,
     clients: Vec<Arc<dyn DkgContractClient>>,
     worked_off: Arc<AtomicU64>,
-    ready: Signal<()>,
+    ready: Signal<Result<(), EngineError>>,
     done: Signal<Result<(), EngineError>>,
     worker: Mutex<Option<Worker>>,
 }
@@ -203,6 +203,7 @@ impl ReactorEngine {
             if let Err(error) = &result {
                 log::error!("the DKG engine has stopped for good: {error}");
             }
+            ready.raise(result.clone());
             done.raise(result);
         };
         let done = engine.done.clone();
@@ -211,8 +212,8 @@ impl ReactorEngine {
         Ok(engine)
     }
 
-    /// Raised when the engine has dealt with where the chain stood at its start.
-    pub fn ready(&self) -> Signal<()> {
+    /// Raised when the engine has dealt with where the chain stood at its start; or with what kept it from that.
+    pub fn ready(&self) -> Signal<Result<(), EngineError>> {
         self.ready.clone()
     }
 
@@ -301,11 +302,16 @@ struct Runner {
 
 impl Runner {
     /// The reactor's loop: receive, step, persist, carry out.
-    fn run(&mut self, inbox: &Inbox<ReactorInput>, snapshot: Snapshot, ready: &Signal<()>) -> Result<(), EngineError> {
+    fn run(
+        &mut self,
+        inbox: &Inbox<ReactorInput>,
+        snapshot: Snapshot,
+        ready: &Signal<Result<(), EngineError>>,
+    ) -> Result<(), EngineError> {
         if let Some(event) = snapshot.into_event() {
             self.event(Box::new(event))?;
         }
-        ready.raise(());
+        ready.raise(Ok(()));
         loop {
             while self.core.wants_private()
                 && !inbox.is_stopped()
