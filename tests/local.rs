@@ -201,10 +201,13 @@ fn with_more_than_t_dealers_disqualified_every_run_fails_cleanly_and_says_why() 
 }
 
 #[test]
-fn with_more_than_t_members_silent_time_stands_still_and_the_command_says_so() {
-    let (code, runs) = runs(&["--fault", "silent=3"]);
+fn with_more_than_t_members_silent_the_run_fails_and_a_committee_of_two_can_spare_nobody() {
+    let (code, runs_of_five) = runs(&["--fault", "silent=3"]);
     assert_eq!(code, Some(1));
-    check_failed(&runs[0], "time stands still");
+    check_failed(&runs_of_five[0], "3 of 5 dealers are disqualified");
+    let (code, runs_of_two) = runs(&["--nodes", "2", "--fault", "silent=1"]);
+    assert_eq!((code, &runs_of_two[0]["outcome"]), (Some(1), &"failed".into()));
+    assert!(runs_of_two[0]["failure"].as_str().unwrap().contains("1 qualified dealers are left"));
 }
 
 #[test]

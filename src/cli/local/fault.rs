@@ -16,8 +16,7 @@ use dkg_engine::protocol::{Broadcast, encode_answer, encode_complaint, encode_ve
 /// The ways to be faulty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FaultKind {
-    /// Says nothing at all: no posts, no private messages, no ticks, no result. What it writes goes to a log that keeps
-    /// nothing, see [`Muted`](super::seams::Muted).
+    /// Says nothing in the run: no posts, no private messages, no result. Its clock goes on ticking for the chain.
     Silent,
     /// Deals shares without a commitment vector.
     NoVector,
@@ -173,6 +172,9 @@ impl Player {
 
     /// The engine wants to post `content`: what is posted in its place.
     pub(super) fn post(&mut self, content: &str) -> Vec<String> {
+        if self.kind == FaultKind::Silent {
+            return Vec::new();
+        }
         let untouched = || vec![content.to_owned()];
         let Ok(message) = BroadcastMessage::from_json(content) else { return untouched() };
         let Some(run) = self.run.as_mut().filter(|run| run.instance.as_str() == message.dkg_instance_id) else {
@@ -206,6 +208,11 @@ impl Player {
             (FaultKind::BadAnswer, Broadcast::Answer(_)) => vec![sign(with_last_bit_flipped(&message.data))],
             _ => untouched(),
         }
+    }
+
+    /// Whether the engine's result is submitted.
+    pub(super) fn submits(&self) -> bool {
+        self.kind != FaultKind::Silent
     }
 
     /// The engine wants to send `message`, which is a share: what is sent in its place.

@@ -22,7 +22,7 @@ use dkg_engine::store::{DkgState, MemoryStore};
 
 use super::fault::{FaultKind, Player};
 use super::identity::{Identity, Source};
-use super::seams::{Actor, Flood, Muted, Targets};
+use super::seams::{Actor, Flood, Targets};
 
 /// Members here live once: nothing of an earlier life can be under way.
 const FIRST_START: u64 = 0;
@@ -76,10 +76,7 @@ impl Member {
     ) -> Result<Member, String> {
         let Identity { node_id, staking_key, network_key } = identity;
         let config = &around.config;
-        let log: Arc<dyn LogHost> = match fault {
-            Some(FaultKind::Silent) => Arc::new(Muted(around.log.reader())),
-            _ => Arc::new(around.log.reader()),
-        };
+        let log: Arc<dyn LogHost> = Arc::new(around.log.reader());
         let replica = LogChain::new(Arc::clone(config));
         let node = ChainNode::new(replica, Arc::clone(&log), network_key.clone(), FIRST_START).map_err(text)?;
         node.catch_up().map_err(text)?;
@@ -153,11 +150,6 @@ impl Member {
     /// The way to the member's engine.
     pub(super) fn events(&self) -> EventHandle {
         self.reactor.events()
-    }
-
-    /// The member's copy of the chain.
-    pub(super) fn replica(&self) -> &Mutex<LogChain> {
-        self.node.replica()
     }
 
     /// What has ended the member before its time, if anything has. Nothing another member does may lead here.

@@ -278,21 +278,6 @@ impl Local<'_> {
         if let Some(failure) = members.iter().find_map(Member::failure) {
             return Some(failure);
         }
-        let speaking = || members.iter().filter(|member| member.fault != Some(FaultKind::Silent));
-        let witness = self.honest().next().and_then(|index| members.get(usize::from(index)))?;
-        let stuck = {
-            let replica = witness.replica().lock();
-            let head = replica.header().view;
-            speaking().all(|member| replica.last_tick(member.index) > head).then_some(head)
-        };
-        if let Some(head) = stuck {
-            return Some(format!(
-                "time stands still at view {head}: of {} members {} tick, and a view is final when more than {} have",
-                members.len(),
-                speaking().count(),
-                threshold(members.len())
-            ));
-        }
         let limit = STALL_AT_LEAST.max(Duration::from_millis(self.options.view_ms) * STALL_VIEWS);
         (still > limit).then(|| format!("view {head} was the last; nothing has moved for {} seconds", limit.as_secs()))
     }

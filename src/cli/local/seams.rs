@@ -3,14 +3,13 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
 use dkg_engine::SecretBytes;
-use dkg_engine::chain::log::{ChainNode, Entry, LogError, LogHost, Payload};
+use dkg_engine::chain::log::{ChainNode, Entry, LogHost, Payload};
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use dkg_engine::committee::{Committee, NodeId};
 use dkg_engine::envelope::PrivateMessage;
@@ -110,32 +109,11 @@ impl DkgContractClient for Actor {
     }
 
     fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
-        self.board.submit_result(result)
+        if self.player.lock().submits() { self.board.submit_result(result) } else { Ok(()) }
     }
 
     fn shutdown(&self) {
         self.board.shutdown();
-    }
-}
-
-/// The log as a silent member has it: it reads, and what it writes (posts, results, ticks) goes nowhere.
-pub(super) struct Muted<L>(pub(super) L);
-
-impl<L: LogHost> LogHost for Muted<L> {
-    fn append(&self, _: &[u8]) -> Result<u64, LogError> {
-        Ok(0)
-    }
-
-    fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {
-        self.0.read(from, limit)
-    }
-
-    fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
-        self.0.wait(from, timeout)
-    }
-
-    fn shutdown(&self) {
-        self.0.shutdown();
     }
 }
 
