@@ -90,18 +90,22 @@ impl DkgState {
         Ok(self.record(epoch)?.safe_key())
     }
 
-    /// Writes new records, all or none.
+    /// Writes new records, all or none, in their order.
     ///
     /// # Errors
-    /// The store fails, or a record is not a legal successor of what is stored.
+    /// The store fails, or a record is not a legal successor of what is stored or comes before it.
     pub fn commit(&self, records: &[EpochRecord]) -> Result<(), StoreError> {
         if records.is_empty() {
             return Ok(());
         }
         let mut batch = Vec::with_capacity(records.len());
-        for record in records {
+        for (position, record) in records.iter().enumerate() {
             let epoch = record.epoch();
-            self.record(epoch)?.check_successor(record).map_err(|error| StoreError::Transition { epoch, error })?;
+            let before = match records[..position].iter().rfind(|before| before.epoch() == epoch) {
+                Some(before) => before.clone(),
+                None => self.record(epoch)?,
+            };
+            before.check_successor(record).map_err(|error| StoreError::Transition { epoch, error })?;
             batch.push((epoch, record.encode()?));
         }
         self.store.commit(batch)
