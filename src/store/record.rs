@@ -1,6 +1,7 @@
 //! One epoch's key, from nothing to committed, as a pure state machine.
 
 use serde::{Deserialize, Serialize};
+use sha3::{Digest, Sha3_256};
 use zeroize::Zeroize;
 
 use super::{MAX_RECORD_BYTES, StoreError};
@@ -14,6 +15,9 @@ use crate::wire;
 const RECORD_VERSION: u16 = 1;
 /// A failure's text is cut to this many bytes.
 const MAX_FAILURE_BYTES: usize = 1024;
+/// The hash that ends every record. A store may hand back what it was not given; a share or a state that is off by a bit
+/// would read as another one.
+const CHECKSUM_BYTES: usize = 32;
 
 /// Where an epoch's key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -285,14 +289,26 @@ impl EpochRecord {
             committed: self.committed.as_ref().map(EncodedShare::from),
             failure: self.failure.clone(),
         };
-        wire::encode(&encoded, MAX_RECORD_BYTES).map(SecretBytes::new).map_err(damaged)
+        let body = wire::encode(&encoded, MAX_RECORD_BYTES - CHECKSUM_BYTES).map(SecretBytes::new).map_err(damaged)?;
+        let mut bytes = Vec::with_capacity(body.len() + CHECKSUM_BYTES);
+        bytes.extend_from_slice(body.expose());
+        bytes.extend_from_slice(&Sha3_256::digest(body.expose()));
+        Ok(SecretBytes::new(bytes))
     }
 
     pub(super) fn decode(epoch: EpochCounter, bytes: &SecretBytes) -> Result<Self, StoreError> {
         let damaged = |reason: String| StoreError::Damaged { epoch, reason };
+        let (body, checksum) = bytes
+            .expose()
+            .split_last_chunk::<CHECKSUM_BYTES>()
+            .filter(|(body, _)| body.len() <= MAX_RECORD_BYTES - CHECKSUM_BYTES)
+            .ok_or_else(|| damaged(format!("it has {} bytes, which no record has", bytes.len())))?;
+        if Sha3_256::digest(body)[..] != checksum[..] {
+            return Err(damaged("its checksum is not that of its bytes".into()));
+        }
         let encoded: Encoded =
             // The decoder's own words could quote a byte of what is secret.
-            wire::decode(bytes.expose(), MAX_RECORD_BYTES).map_err(|_| damaged("its bytes do not decode".into()))?;
+            wire::decode(body, MAX_RECORD_BYTES).map_err(|_| damaged("its bytes do not decode".into()))?;
         if encoded.version != RECORD_VERSION {
             return Err(damaged(format!(
                 "it has version {}, and this program knows {RECORD_VERSION}",
