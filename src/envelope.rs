@@ -3,8 +3,9 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::bls::{DKG_MESSAGE_TAG, PublicKey, SecretKey, Signature};
@@ -73,32 +74,31 @@ impl BroadcastMessage {
     pub fn to_json(&self) -> String {
         let post = Post {
             data: STANDARD.encode(&self.data),
-            instance: self.dkg_instance_id.clone(),
+            instance: &self.dkg_instance_id,
             signature: STANDARD.encode(&self.signature),
         };
         // A struct of three strings has a JSON form.
         serde_json::to_string(&post).unwrap_or_default()
     }
 
-    /// Reads a post. Fields may come in any order and case, once or several times (the last counts), and be missing or
-    /// null, as the reference's reader has it: members beside us must not see more or less than we do.
+    /// Reads a post exactly as the reference's reader does (Go's `encoding/json`): members beside us must not see more or
+    /// less than we do, or whoever posts could divide us.
+    ///
+    /// Fields may come in any order and case, once or several times (the last counts, though all must be readable), and be
+    /// missing. Null empties data and signature and leaves the run's name as it is. Binary is base64, in which line breaks
+    /// and surplus bits are passed over, or an array of numbers. Unknown fields are passed over.
     ///
     /// # Errors
-    /// The text is too long, no JSON object of strings, or not base64 where it has to be.
+    /// The text is too long, no JSON object of such values, or not base64 where it has to be.
     pub fn from_json(text: &str) -> Result<Self, PostError> {
         if text.len() > MAX_POST_BYTES {
             return Err(PostError::TooLong(text.len()));
         }
-        let post: Post = serde_json::from_str(text).map_err(|_| PostError::NotAnEnvelope)?;
-        let decode = |text: &str| {
-            let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-            STANDARD.decode(text).map_err(|_| PostError::NotBase64)
+        let Fields { data, instance, signature } = serde_json::from_str(text).map_err(|_| PostError::NotAnEnvelope)?;
+        let (Binary(Some(data)), Binary(Some(signature))) = (data, signature) else {
+            return Err(PostError::NotBase64);
         };
-        Ok(BroadcastMessage {
-            data: decode(&post.data)?,
-            dkg_instance_id: post.instance,
-            signature: decode(&post.signature)?,
-        })
+        Ok(BroadcastMessage { data, dkg_instance_id: instance, signature })
     }
 }
 
@@ -116,48 +116,134 @@ pub enum PostError {
     NotBase64,
 }
 
-#[derive(Serialize, Default)]
-struct Post {
+/// An envelope as it is written.
+#[derive(Serialize)]
+struct Post<'a> {
     #[serde(rename = "Data")]
     data: String,
     #[serde(rename = "DKGInstanceID")]
-    instance: String,
+    instance: &'a str,
     #[serde(rename = "Signature")]
     signature: String,
 }
 
-impl<'de> Deserialize<'de> for Post {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
+/// An envelope as it is read.
+struct Fields {
+    data: Binary,
+    instance: String,
+    signature: Binary,
+}
 
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Post;
+/// `None` if any value of the field was not base64.
+struct Binary(Option<Vec<u8>>);
+
+impl Binary {
+    /// The last value counts, and all must be readable.
+    fn set(&mut self, value: Option<Binary>) {
+        let value = value.unwrap_or(Binary(Some(Vec::new())));
+        self.0 = self.0.take().and(value.0);
+    }
+}
+
+/// A string as bytes: the reference takes halves of surrogate pairs for a character like any other.
+struct Text(Vec<u8>);
+
+impl Text {
+    /// The string as names are compared: without regard to case, where the Kelvin sign and the long s are K and S too.
+    fn folded(&self) -> String {
+        let fold = |character| match character {
+            '\u{212a}' => 'k',
+            '\u{17f}' => 's',
+            other => other.to_ascii_lowercase(),
+        };
+        String::from_utf8_lossy(&self.0).chars().map(fold).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an envelope")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Post, A::Error> {
-                let mut post = Post::default();
-                while let Some(name) = map.next_key::<String>()? {
-                    let field = match name.to_ascii_lowercase().as_str() {
-                        "data" => &mut post.data,
-                        "dkginstanceid" => &mut post.instance,
-                        "signature" => &mut post.signature,
-                        _ => {
-                            map.next_value::<serde::de::IgnoredAny>()?;
-                            continue;
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let empty = || Binary(Some(Vec::new()));
+                let mut fields = Fields { data: empty(), instance: String::new(), signature: empty() };
+                while let Some(name) = map.next_key::<Text>()? {
+                    match name.folded().as_str() {
+                        "data" => fields.data.set(map.next_value()?),
+                        "signature" => fields.signature.set(map.next_value()?),
+                        "dkginstanceid" => {
+                            if let Some(Text(value)) = map.next_value()? {
+                                fields.instance = String::from_utf8_lossy(&value).into_owned();
+                            }
                         }
-                    };
-                    if let Some(value) = map.next_value::<Option<String>>()? {
-                        *field = value;
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
                     }
                 }
-                Ok(post)
+                Ok(fields)
             }
         }
 
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'de> Deserialize<'de> for Binary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const LENIENT: GeneralPurpose =
+            GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+        struct Base64OrNumbers;
+
+        impl<'de> Visitor<'de> for Base64OrNumbers {
+            type Value = Binary;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("base64")
+            }
+
+            fn visit_bytes<E>(self, text: &[u8]) -> Result<Binary, E> {
+                let text: Vec<u8> = text.iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).copied().collect();
+                Ok(Binary(LENIENT.decode(text).ok()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Binary, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = numbers.next_element::<Option<u8>>()? {
+                    bytes.push(byte.unwrap_or(0));
+                }
+                Ok(Binary(Some(bytes)))
+            }
+        }
+
+        deserializer.deserialize_bytes(Base64OrNumbers)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(bytes.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
