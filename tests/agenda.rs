@@ -1,11 +1,12 @@
 //! What is due at which view (spec section 2), through `Agenda` alone.
 
+mod cases;
 mod support;
 
+use cases::cases;
 use dkg_engine::engine::{Action, Agenda};
 use dkg_engine::epoch::{EpochSetup, Header, View};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use support::{committee, header, setup};
 
 fn agenda(first: u64, finals: [u64; 3], poll_step: u64) -> Agenda {
@@ -131,10 +132,7 @@ fn schedule() -> impl Strategy<Value = (u64, [u64; 3], Vec<u64>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::with_cases(512)
-    })]
+    #![proptest_config(cases(512))]
 
     /// Against the rule as the specification words it, with every poll view written out.
     #[test]

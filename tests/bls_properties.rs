@@ -1,5 +1,8 @@
 //! What holds for all keys, commitments and bytes, and not only for those in the vectors.
 
+mod cases;
+
+use cases::cases;
 use dkg_engine::bls::{
     CommitmentVector, G2Point, Index, Polynomial, RANDOM_BEACON_TAG, Scalar, SecretKey, Signature, UncheckedVector,
     VectorEncoding, combine, share_matches, shares_match_all,
@@ -27,7 +30,7 @@ fn same_encoding(given: &[u8], written: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn what_decodes_is_encoded_as_it_was(
@@ -56,7 +59,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn vectors_survive_the_wire_and_damaged_ones_are_refused_or_different(

@@ -1,7 +1,10 @@
 //! The whiteboard contract, rule by rule (spec section 5).
 
+mod cases;
+
 use std::collections::BTreeSet;
 
+use cases::cases;
 use dkg_engine::chain::contract::{Contract, ContractError, ResultFault, SafePercentage};
 use dkg_engine::chain::{BoardMessage, DkgResult};
 use dkg_engine::committee::{Index, MAX_MEMBERS, NodeId, threshold};
@@ -261,6 +264,8 @@ fn a_run_ends_when_completed_or_by_force_at_any_time() {
 }
 
 proptest! {
+    #![proptest_config(cases(64))]
+
     #[test]
     fn no_result_makes_the_contract_panic_or_miscount(
         submissions in prop::collection::vec((0usize..6, prop::collection::vec(".{0,4}|[0-9A-F]{192}", 0..6), 0usize..6), 0..12),

@@ -1,14 +1,16 @@
 //! Committees, thresholds and the names of runs (spec section 2).
 
+mod cases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
+use cases::cases;
 use dkg_engine::bls::{ProvenPublicKey, PublicKey, SecretKey};
 use dkg_engine::chain::contract::Contract;
 use dkg_engine::committee::{Committee, CommitteeError, Index, MAX_MEMBERS, Member, NodeId, threshold};
 use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochSetup, InstanceId, View};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 
 static KEYS: LazyLock<Vec<PublicKey>> = LazyLock::new(|| {
     let key = |number: u16| SecretKey::from_seed(&number.to_be_bytes().repeat(16)).unwrap().public_key();
@@ -61,10 +63,7 @@ fn a_key_that_anyone_could_sign_for_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::with_cases(64)
-    })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn members_stand_in_ascending_order_of_node_id_and_the_position_is_the_index(

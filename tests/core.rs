@@ -1,11 +1,13 @@
 //! The pure core under every order of inputs that threads can bring about: proptest draws the schedule, the cores have no
 //! thread.
 
+mod cases;
 mod support;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use cases::cases;
 use dkg_engine::chain::{BoardMessage, DkgResult};
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{
@@ -216,7 +218,7 @@ fn recall(state: &DkgState, event: &ProtocolEvent) -> Option<Box<Recalled>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     /// Final poll before transition, boundary decided by board position (R2, R3): whatever the order in which a node's
     /// threads bring it blocks, pages and private messages, no phase ends before its final read, all members agree, and

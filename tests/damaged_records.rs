@@ -1,8 +1,11 @@
 //! Records that a store hands back otherwise than they were written: an error that names the epoch, never another key.
 
+mod cases;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cases::cases;
 use dkg_engine::SecretBytes;
 use dkg_engine::bls::{Index, SecretKey};
 use dkg_engine::committee::NodeId;
@@ -11,7 +14,6 @@ use dkg_engine::store::{
     DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, SafeKey, Store, StoreError,
 };
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use sha3::{Digest, Sha3_256};
 
 const ME: NodeId = NodeId::new([7; 32]);
@@ -119,10 +121,7 @@ fn a_state_that_asks_for_a_key_is_not_read_without_one() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::with_cases(512)
-    })]
+    #![proptest_config(cases(512))]
 
     #[test]
     fn arbitrary_bytes_are_an_error_that_names_the_epoch(

@@ -1,7 +1,9 @@
 //! Envelopes (spec section 4), and the Broker that opens them one by one.
 
+mod cases;
 mod support;
 
+use cases::cases;
 use dkg_engine::SecretBytes;
 use dkg_engine::bls::{DKG_MESSAGE_TAG, Index, Signature};
 use dkg_engine::chain::BoardMessage;
@@ -13,7 +15,6 @@ use dkg_engine::envelope::{
 use dkg_engine::epoch::{EpochCounter, InstanceId, View};
 use dkg_engine::protocol::{encode_complaint, encode_vector};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use support::{committee, node_id, setup, staking_key};
 
 const SIZE: usize = 4;
@@ -245,10 +246,7 @@ fn private_messages_of_strangers_and_of_other_runs_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::with_cases(256)
-    })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn every_broadcast_comes_back_from_its_json(

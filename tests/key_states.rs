@@ -1,8 +1,11 @@
 //! The life of an epoch's key (spec section 6), through `EpochRecord` and `DkgState`.
 
+mod cases;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use cases::cases;
 use dkg_engine::SecretBytes;
 use dkg_engine::bls::{PublicKey, RANDOM_BEACON_TAG, SecretKey};
 use dkg_engine::committee::{Index, NodeId};
@@ -13,7 +16,6 @@ use dkg_engine::store::{
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 
 use KeyStatus::{Completed, Failed, KeyCommitted, Started, Uninitialized};
 
@@ -352,10 +354,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::with_cases(96)
-    })]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn whatever_is_asked_of_a_key_state_it_goes_where_the_specification_says(

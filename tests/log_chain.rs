@@ -1,10 +1,12 @@
 //! The log chain as a state machine: what is final, what is skipped, and when it stops (spec section 9).
 #![cfg(feature = "log-chain")]
 
+mod cases;
 mod log_support;
 
 use std::sync::Arc;
 
+use cases::cases;
 use dkg_engine::chain::DkgResult;
 use dkg_engine::chain::log::{
     ChainConfig, ChainEvent, ChainSpec, ConfigError, Entry, LogChain, MAX_ENTRY_BYTES, PREFIX_WINDOW, Payload, Prefix,
@@ -445,7 +447,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn two_replicas_of_one_log_agree_on_everything(acts in prop::collection::vec(act(), 0..80)) {

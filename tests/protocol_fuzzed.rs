@@ -1,7 +1,9 @@
 //! The protocol under arbitrary input, and under arbitrary hostile boards.
 
+mod cases;
 mod committee_room;
 
+use cases::cases;
 use committee_room::at;
 use dkg_engine::SecretBytes;
 use dkg_engine::bls::{Polynomial, VectorEncoding};
@@ -151,7 +153,7 @@ fn wrong() -> dkg_engine::bls::Scalar {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(96))]
 
     /// Two of five members post whatever they like in whatever order, and keep back or forge shares; everybody settles at
     /// other moments. All honest members agree on who is out and on the keys, and no share is wrong.

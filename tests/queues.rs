@@ -1,10 +1,12 @@
 //! The inbound queue, the retry policy and the order of clients (spec section 7), which decide without threads or clocks.
 
+mod cases;
 mod support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cases::cases;
 use dkg_engine::SecretBytes;
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{
@@ -13,7 +15,6 @@ use dkg_engine::engine::{
 use dkg_engine::envelope::{MAX_PRIVATE_BYTES, PrivateMessage};
 use dkg_engine::network::InboundError;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use support::node_id;
 
 /// A message that says its number.
@@ -198,10 +199,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::with_cases(64)
-    })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn the_queue_keeps_its_limits_counts_what_it_drops_and_serves_each_sender_in_order(

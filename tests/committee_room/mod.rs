@@ -14,6 +14,13 @@ pub fn at(position: usize) -> Index {
     Index::from_position(position).unwrap()
 }
 
+/// A small scalar that nobody has dealt.
+pub fn scalar(last: u8) -> Scalar {
+    let mut bytes = [0; 32];
+    bytes[31] = last;
+    Scalar::from_be_bytes(&bytes).unwrap()
+}
+
 type Loses = Box<dyn Fn(usize, &[u8]) -> bool>;
 type Alters<'a> = Box<dyn Fn(&[u8]) -> Vec<u8> + 'a>;
 type AltersShare<'a> = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + 'a>;
