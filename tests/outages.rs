@@ -4,10 +4,12 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dkg_engine::SecretBytes;
 use dkg_engine::engine::{
-    BrokerTunnel, ControllerFactory, EngineError, EngineEvent, Observer, ReactorEngine, ReactorParts,
+    BrokerTunnel, ControllerFactory, DEFAULT_POLL_STEP, EngineError, EngineEvent, MessagingEngineConfig, Observer,
+    ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
 use dkg_engine::epoch::{EpochCounter, EpochPhase, Snapshot, View};
 use dkg_engine::protocol::{Phase, encode_complaint};
@@ -203,4 +205,16 @@ fn a_node_that_cannot_read_its_store_at_the_start_is_not_ready_and_says_why() {
     assert!(failure.as_ref().is_err_and(|error| error.to_string().contains("half a record")), "{failure:?}");
     assert_eq!(node.reactor.done().wait(), failure);
     assert_eq!(world.board.broadcasts(), []);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_reference() {
+    let config = MessagingEngineConfig::default();
+    assert_eq!(
+        (config.retry_max, config.retry_base_wait, config.retry_jitter_percent),
+        (9, Duration::from_secs(1), 25)
+    );
+    let WhiteboardConfig { post_retries, read_retries, base_wait, jitter_percent, .. } = WhiteboardConfig::default();
+    assert_eq!((post_retries, read_retries, base_wait, jitter_percent), (10, 3, Duration::from_secs(1), 25));
+    assert_eq!((DEFAULT_POLL_STEP, ReactorConfig::default().poll_step), (10, 10));
 }
