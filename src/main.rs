@@ -1,5 +1,7 @@
 //! The `dkg` command: parse, call the library, show.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 fn main() -> std::process::ExitCode {
