@@ -5,7 +5,7 @@
 //! Where this implementation differs from the reference on purpose (spec section 3, 1 to 7), a named rule below says what is
 //! expected instead, and why. A rule computes its expectation from the transcript; it never lets a file pass unseen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use dkg_engine::bls::{CommitmentVector, Index, PublicKey, Scalar, UncheckedVector, VectorEncoding, share_matches};
@@ -40,7 +40,6 @@ struct OutputRecord {
     #[serde(rename = "type")]
     kind: String,
     to: Option<usize>,
-    index: Option<usize>,
     hex: Option<String>,
 }
 
@@ -249,7 +248,7 @@ fn no_split_view(transcript: &Transcript, expected: &mut Expected) {
         });
         let (Some(answer), Some(vector)) = (early, vector_of(transcript, dealer)) else { continue };
         let right = Scalar::from_be_bytes(&answer[2..]).is_ok_and(|share| share_matches(&vector.evaluate(me), &share));
-        if right && out_by_own_complaint_alone(transcript, dealer) {
+        if right && otherwise_innocent(transcript, dealer, &vector) {
             changed |= expected.disqualified.remove(&dealer);
         } else if !right {
             changed |= expected.disqualified.insert(dealer);
@@ -261,40 +260,68 @@ fn no_split_view(transcript: &Transcript, expected: &mut Expected) {
     }
 }
 
-/// Whether the reference's observer holds a dealer for disqualified because of its own overwritten entry, and for nothing
-/// else: at the end, for want of an answer to nobody but itself, or when a second answer to itself came.
-fn out_by_own_complaint_alone(transcript: &Transcript, dealer: usize) -> bool {
-    let me = transcript.observer as u8;
-    let verdict = transcript
-        .events
-        .iter()
-        .find(|event| event.outputs.iter().any(|output| output.kind == "disqualify" && output.index == Some(dealer)));
-    let said = |sender: usize, start: &[u8]| {
-        transcript.events.iter().any(|event| broadcast_of(event, sender).is_some_and(|data| data.starts_with(start)))
+/// Whether nothing but the observer's own, overwritten entry speaks against a dealer with this vector: at most `t` entries,
+/// every other complaint answered and rightly so, and nothing malformed said.
+fn otherwise_innocent(transcript: &Transcript, dealer: usize, vector: &CommitmentVector) -> bool {
+    let from = |events: &[Event], sender| -> Vec<Vec<u8>> {
+        events.iter().filter_map(|event| broadcast_of(event, sender)).collect()
     };
-    let others_answered = (0..transcript.n)
-        .filter(|&member| member != transcript.observer && member != dealer && said(member, &[2, dealer as u8]))
-        .all(|member| said(dealer, &[3, member as u8]));
-    match verdict {
-        None => false,
-        Some(event) if event.kind == "end" => others_answered,
-        Some(event) => broadcast_of(event, dealer).is_some_and(|data| data.starts_with(&[3, me])),
+    let named = |data: &[u8]| data.get(1).map(|member| usize::from(*member)).filter(|member| *member < transcript.n);
+    let malformed_complaint = |data: &Vec<u8>| data[0] == 2 && (data.len() != 2 || named(data).is_none());
+    let all = from(&transcript.events, dealer);
+    let mut entries = BTreeSet::from([transcript.observer]);
+    for sender in 0..transcript.n {
+        for data in from(complaining(transcript), sender) {
+            match (data.first(), named(&data)) {
+                (Some(2), Some(accused)) if accused == dealer && sender != dealer => drop(entries.insert(sender)),
+                (Some(3), Some(member)) if sender == dealer => drop(entries.insert(member)),
+                _ => {}
+            }
+        }
     }
+    if entries.len() > transcript.t || all.iter().any(|data| !matches!(data.first(), Some(1..=3))) {
+        return false;
+    }
+    if from(complaining(transcript), dealer).iter().any(malformed_complaint) {
+        return false;
+    }
+    let mut answers: BTreeMap<usize, bool> = BTreeMap::new();
+    for data in all.iter().filter(|data| data[0] == 3) {
+        let (34, Some(member)) = (data.len(), named(data)) else { return false };
+        let Ok(share) = Scalar::from_be_bytes(&data[2..]) else {
+            if answers.contains_key(&member) { continue } else { return false }
+        };
+        let image = vector.evaluate(Index::from_position(member).unwrap());
+        answers.entry(member).or_insert_with(|| share_matches(&image, &share));
+    }
+    (0..transcript.n)
+        .filter(|&member| member != transcript.observer && member != dealer)
+        .filter(|&member| from(complaining(transcript), member).contains(&vec![2, dealer as u8]))
+        .all(|member| answers.get(&member) == Some(&true))
 }
 
 /// Difference 3. The reference answers each complaint at once, and so publishes its secret when more than `t` complain; ours
 /// waits until phase 2 has ended, and then makes no answer that cannot save it.
 fn answers_held_back(transcript: &Transcript, expected: &mut Expected) {
     let me = transcript.observer as u8;
-    let complainers: BTreeSet<usize> = (0..transcript.n)
-        .filter(|&member| {
-            member != transcript.observer
-                && transcript.events.iter().any(|event| broadcast_of(event, member).is_some_and(|data| data == [2, me]))
-        })
-        .collect();
-    if complainers.len() > transcript.t {
+    let complainers = (0..transcript.n).filter(|&member| member != transcript.observer).filter(|&member| {
+        complaining(transcript).iter().any(|event| broadcast_of(event, member).is_some_and(|data| data == [2, me]))
+    });
+    if complainers.count() > transcript.t {
         expected.broadcasts.retain(|data| data.first() != Some(&3));
     }
+}
+
+/// The events up to the end of phase 2: complaints that come later do not count.
+fn complaining(transcript: &Transcript) -> &[Event] {
+    until_end_of_phase(transcript, 2)
+}
+
+fn until_end_of_phase(transcript: &Transcript, phase: usize) -> &[Event] {
+    let ends_phase = |event: &Event| event.kind == "next_timeout" && event.error.is_none();
+    let ends = transcript.events.iter().enumerate().filter(|(_, event)| ends_phase(event));
+    let end = ends.map(|(position, _)| position).nth(phase - 1).unwrap_or(transcript.events.len());
+    &transcript.events[..end]
 }
 
 fn broadcast_of(event: &Event, sender: usize) -> Option<Vec<u8>> {
@@ -303,7 +330,7 @@ fn broadcast_of(event: &Event, sender: usize) -> Option<Vec<u8>> {
     if ours { hex::decode(event.hex.as_deref().unwrap_or_default()) } else { None }
 }
 
-/// The vector a dealer broadcast first, if it is one. The observer's own is among its outputs.
+/// The vector a dealer broadcast first, if it is one and came in time. The observer's own is among its outputs.
 fn vector_of(transcript: &Transcript, dealer: usize) -> Option<CommitmentVector> {
     let data = if dealer == transcript.observer {
         let outputs = transcript.events.iter().flat_map(|event| &event.outputs);
@@ -311,7 +338,8 @@ fn vector_of(transcript: &Transcript, dealer: usize) -> Option<CommitmentVector>
         posted.filter_map(|output| hex::decode(output.hex.as_deref()?)).find(|data| data.first() == Some(&1))?
     } else {
         let from_dealer = |event| broadcast_of(event, dealer);
-        transcript.events.iter().filter_map(from_dealer).find(|data| data.first() == Some(&1))?
+        let in_time = until_end_of_phase(transcript, 1).iter();
+        in_time.filter_map(from_dealer).find(|data| data.first() == Some(&1))?
     };
     UncheckedVector::decode(&data[1..], transcript.t + 1).ok()?.check_subgroup().ok()
 }
