@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::controller::ControllerFactory;
 use super::core::{Core, CoreError, DEFAULT_POLL_STEP};
 use super::event::{NoObserver, Observer};
+use super::inbound::INBOUND_LIMIT;
 use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::randomness::{OsRandomness, Randomness};
@@ -313,12 +314,7 @@ impl Runner {
         }
         ready.raise(Ok(()));
         loop {
-            while self.core.wants_private()
-                && !inbox.is_stopped()
-                && let Some((from, message)) = self.tunnel.take()
-            {
-                self.step(Input::Private(from, message))?;
-            }
+            self.take_private(inbox)?;
             match inbox.receive(None) {
                 Received::Message(ReactorInput::Event(event)) => self.event(event)?,
                 Received::Message(ReactorInput::Board(input)) => self.step(input)?,
@@ -326,6 +322,20 @@ impl Runner {
                 Received::Stopped => return Ok(()),
             }
         }
+    }
+
+    /// Takes the private messages that wait, but no more than can wait at once: who sends faster than we work must not keep
+    /// the chain's events from us.
+    fn take_private(&mut self, inbox: &Inbox<ReactorInput>) -> Result<(), EngineError> {
+        for _ in 0..INBOUND_LIMIT {
+            if !self.core.wants_private() || inbox.is_stopped() {
+                return Ok(());
+            }
+            let Some((from, message)) = self.tunnel.take() else { return Ok(()) };
+            self.step(Input::Private(from, message))?;
+        }
+        self.tunnel.wake_reactor();
+        Ok(())
     }
 
     fn event(&mut self, event: Box<ProtocolEvent>) -> Result<(), EngineError> {

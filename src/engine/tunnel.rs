@@ -44,10 +44,15 @@ impl BrokerTunnel {
     /// Puts a message that has arrived where the reactor finds it.
     pub(super) fn arrived(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
         self.0.inbound.lock().push(from, message)?;
+        self.wake_reactor();
+        Ok(())
+    }
+
+    /// Makes the reactor look for messages that have arrived.
+    pub(super) fn wake_reactor(&self) {
         if let Some(reactor) = &*self.0.reactor.lock() {
             reactor.wake();
         }
-        Ok(())
     }
 
     /// The next message that has arrived.
