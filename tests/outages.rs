@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dkg_engine::SecretBytes;
@@ -11,7 +11,6 @@ use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, DEFAULT_POLL_STEP, EngineError, EngineEvent, MessagingEngineConfig, Observer,
     ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
-use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{EpochCounter, EpochPhase, Snapshot, View};
 use dkg_engine::protocol::{Phase, encode_complaint};
 use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
@@ -206,39 +205,6 @@ fn a_node_that_cannot_read_its_store_at_the_start_is_not_ready_and_says_why() {
     assert!(failure.as_ref().is_err_and(|error| error.to_string().contains("half a record")), "{failure:?}");
     assert_eq!(node.reactor.done().wait(), failure);
     assert_eq!(world.board.broadcasts(), []);
-}
-
-struct EndsFlood<'a>(&'a AtomicBool);
-
-impl Drop for EndsFlood<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-#[test]
-fn private_messages_that_never_end_do_not_keep_the_chains_events_from_a_node() {
-    let mut world = World::new(3);
-    let run = world.begin(1, 3);
-    let (messaging, over) = (world.nodes[0].messaging.clone(), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        for sender in [1, 2] {
-            let (messaging, over) = (&messaging, &over);
-            scope.spawn(move || {
-                while !over.load(Ordering::SeqCst) {
-                    let data = SecretBytes::new(vec![0; 33]);
-                    let message = PrivateMessage { data, dkg_instance_id: "dkg-test-1".into() };
-                    // Refused now and then: the queue has a limit.
-                    let _ = messaging.process(node_id(sender), message);
-                }
-            });
-        }
-        // Also when the wait below fails.
-        let _ends = EndsFlood(&over);
-        world.finalize(run.phase_final_views[0].0);
-        phase_ended(&world.nodes[0].events, Phase::Sharing);
-    });
-    assert_eq!(phase_ended(&world.nodes[0].events, Phase::Sharing), (3, 0));
 }
 
 #[test]

@@ -71,11 +71,12 @@ impl<T: Clone> Signal<T> {
 pub(crate) struct Mailbox<T> {
     sender: Sender<Option<T>>,
     stop: Arc<AtomicBool>,
+    woken: Arc<AtomicBool>,
 }
 
 impl<T> Clone for Mailbox<T> {
     fn clone(&self) -> Self {
-        Mailbox { sender: self.sender.clone(), stop: Arc::clone(&self.stop) }
+        Mailbox { sender: self.sender.clone(), stop: Arc::clone(&self.stop), woken: Arc::clone(&self.woken) }
     }
 }
 
@@ -83,6 +84,8 @@ impl<T> Clone for Mailbox<T> {
 pub(crate) struct Inbox<T> {
     receiver: Receiver<Option<T>>,
     stop: Arc<AtomicBool>,
+    /// A wake-up is in the inbox; one is enough, and more would crowd out messages.
+    woken: Arc<AtomicBool>,
 }
 
 /// What came of waiting.
@@ -104,7 +107,8 @@ pub(crate) enum Refused {
 pub(crate) fn inbox<T>(limit: usize) -> (Mailbox<T>, Inbox<T>) {
     let (sender, receiver) = bounded(limit);
     let stop = Arc::new(AtomicBool::new(false));
-    (Mailbox { sender, stop: Arc::clone(&stop) }, Inbox { receiver, stop })
+    let woken = Arc::new(AtomicBool::new(false));
+    (Mailbox { sender, stop: Arc::clone(&stop), woken: Arc::clone(&woken) }, Inbox { receiver, stop, woken })
 }
 
 impl<T> Mailbox<T> {
@@ -129,13 +133,15 @@ impl<T> Mailbox<T> {
 
     /// Makes the thread look around. A full inbox needs no waking: its thread is not asleep.
     pub(crate) fn wake(&self) {
-        let _ = self.sender.try_send(None);
+        if !self.woken.swap(true, Ordering::AcqRel) && self.sender.try_send(None).is_err() {
+            self.woken.store(false, Ordering::Release);
+        }
     }
 
     /// Asks the thread to end.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.wake();
+        let _ = self.sender.try_send(None);
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -153,6 +159,10 @@ impl<T> Inbox<T> {
             None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(deadline) => self.receiver.recv_deadline(deadline),
         };
+        // Before anything is looked at: who has something new from here on wakes us again.
+        if matches!(received, Ok(None)) {
+            self.woken.store(false, Ordering::Release);
+        }
         if self.stop.load(Ordering::Acquire) {
             return Received::Stopped;
         }

@@ -1,0 +1,52 @@
+//! A flood of private messages cannot keep the chain's events from a node. In a process of its own, since it is the
+//! process's logger that keeps the flood going: whenever the node says that it has dropped a message, the next is there.
+
+mod support;
+
+use std::sync::{Arc, OnceLock};
+
+use dkg_engine::SecretBytes;
+use dkg_engine::engine::{EngineEvent, MessagingEngine};
+use dkg_engine::envelope::PrivateMessage;
+use support::{World, node_id};
+
+static FLOODED: OnceLock<Arc<MessagingEngine>> = OnceLock::new();
+
+struct Flooder;
+
+impl log::Log for Flooder {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("dropped a private message") {
+            flood();
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// One more message of a stranger.
+fn flood() {
+    if let Some(node) = FLOODED.get() {
+        let data = SecretBytes::new(vec![0; 33]);
+        node.process(node_id(9), PrivateMessage { data, dkg_instance_id: "dkg-test-1".into() }).ok();
+    }
+}
+
+#[test]
+fn private_messages_that_never_end_do_not_keep_the_chains_events_from_a_node() {
+    log::set_logger(&Flooder).unwrap();
+    log::set_max_level(log::LevelFilter::Debug);
+    let mut world = World::new(3);
+    let run = world.begin(1, 3);
+    FLOODED.get_or_init(|| world.nodes[0].messaging.clone());
+    flood();
+    world.finalize(run.phase_final_views[0].0);
+    world.nodes[0]
+        .events
+        .wait("the end of phase 1", |event| matches!(event, EngineEvent::PhaseEnded { .. }).then_some(()));
+    assert_eq!(world.nodes[0].reactor.stop(), Ok(()));
+}
