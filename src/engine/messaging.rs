@@ -15,16 +15,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::lifecycle::{Inbox, Mailbox, Received, STOP_LIMIT, SpawnError, Stuck, Worker, inbox};
-use super::mail::{DispatcherInput, Job, Outbound};
-use super::retry::{MAX_WAIT, RetryPolicy};
+use super::mail::{DispatcherInput, Job};
+use super::outbox::Outbox;
+use super::retry::{MAX_WAIT, RetryPolicy, jitter};
 use super::tunnel::BrokerTunnel;
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
-use crate::epoch::InstanceId;
-use crate::network::{Inbound, InboundError, Network, NetworkError};
+use crate::network::{Inbound, InboundError, Network};
 
-/// Messages that wait to be sent at most.
-pub const OUTBOUND_LIMIT: usize = 2048;
 /// Inputs the dispatcher's inbox holds at most.
 const DISPATCHER_INBOX: usize = 4096;
 /// Threads that call the network: a few slow peers must not hold up the others.
@@ -48,69 +46,12 @@ impl Default for MessagingEngineConfig {
 }
 
 impl MessagingEngineConfig {
-    fn policy(self) -> RetryPolicy {
+    pub(crate) fn policy(self) -> RetryPolicy {
         RetryPolicy {
             retries: Some(self.retry_max),
             base_wait: self.retry_base_wait,
             jitter_percent: self.retry_jitter_percent,
             max_wait: MAX_WAIT,
-        }
-    }
-}
-
-/// What waits to be sent, and when: the dispatcher's decisions, without its thread.
-struct Outbox {
-    policy: RetryPolicy,
-    waiting: Vec<Job>,
-    /// Runs whose messages are of no use any more. Only the last: older ones have none left.
-    ended: Option<InstanceId>,
-}
-
-impl Outbox {
-    fn new(policy: RetryPolicy) -> Self {
-        Outbox { policy, waiting: Vec::new(), ended: None }
-    }
-
-    fn add(&mut self, outbound: Outbound, now: Instant) {
-        if self.waiting.len() >= OUTBOUND_LIMIT {
-            log::error!("{} messages wait to be sent; the one to {} is dropped", OUTBOUND_LIMIT, outbound.to);
-            return;
-        }
-        self.waiting.push(Job { outbound, failures: 0, due: now });
-    }
-
-    fn end_run(&mut self, instance: InstanceId) {
-        self.waiting.retain(|job| job.outbound.message.dkg_instance_id != instance.as_str());
-        self.ended = Some(instance);
-    }
-
-    /// The message that has waited longest, if it is due.
-    fn take_due(&mut self, now: Instant) -> Option<Job> {
-        let (position, job) = self.waiting.iter().enumerate().min_by_key(|(_, job)| job.due)?;
-        if job.due > now { None } else { Some(self.waiting.swap_remove(position)) }
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.waiting.iter().map(|job| job.due).min()
-    }
-
-    fn failed(&mut self, mut job: Job, error: &NetworkError, now: Instant) {
-        let instance = &job.outbound.message.dkg_instance_id;
-        if self.ended.as_ref().is_some_and(|ended| ended.as_str() == instance) {
-            return;
-        }
-        job.failures += 1;
-        match self.policy.retry_at(job.failures, now) {
-            Some(due) => {
-                log::debug!("{instance}: message to {} not delivered ({error}); trying again", job.outbound.to);
-                job.due = due;
-                self.waiting.push(job);
-            }
-            None => log::error!(
-                "{instance}: message to {} given up after {} tries: {error}; if it was a share, its receiver will complain",
-                job.outbound.to,
-                job.failures
-            ),
         }
     }
 }
@@ -219,7 +160,7 @@ fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, senders: &[Mailb
             Received::Message(DispatcherInput::Sent { sender, job, result }) => {
                 idle.push(sender);
                 if let Err(error) = result {
-                    outbox.failed(job, &error, Instant::now());
+                    outbox.failed(job, &error, Instant::now(), jitter());
                 }
             }
             Received::Woken => {}

@@ -34,12 +34,16 @@ impl RetryPolicy {
     }
 
     /// The moment after that wait.
-    pub(crate) fn retry_at(&self, failures: u32, now: Instant) -> Option<Instant> {
-        use rand::TryRng;
-        // Jitter only spreads load: the middle will do if the system has no randomness to give.
-        let random = rand::rngs::SysRng.try_next_u64().unwrap_or(u64::MAX / 2);
+    pub(super) fn retry_at(&self, failures: u32, now: Instant, random: u64) -> Option<Instant> {
         Some(now + self.wait(failures, random)?)
     }
+}
+
+/// A number to spread a wait by.
+pub(super) fn jitter() -> u64 {
+    use rand::TryRng;
+    // Jitter only spreads load: the middle will do if the system has no randomness to give.
+    rand::rngs::SysRng.try_next_u64().unwrap_or(u64::MAX / 2)
 }
 
 /// Failures in a row after which the next client is tried.

@@ -1,25 +1,17 @@
-//! Reading the whiteboard and posting on it: two threads, so that neither holds up the other.
+//! The threads at the whiteboard: one reads, one posts, so that neither holds up the other.
 //!
 //! Each keeps its own choice of client and its own backoff. What is read next, when a try is due and when it is given up is
-//! decided in [`Reading`] and [`Posting`]; the threads wait and call the client.
+//! decided by [`Poller`] and [`Publisher`]; the threads wait and call the client.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lifecycle::{Inbox, Mailbox, Received};
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
-use super::retry::{Failover, MAX_WAIT, RetryPolicy};
-use super::step::{Input, ReadRequest};
-use crate::chain::{ClientError, DkgContractClient, DkgResult};
-use crate::epoch::InstanceId;
-
-/// Messages asked for in one call, and judged in one step: few enough that a node of the largest committee is done with
-/// them in well under a second, and can stop.
-pub const READ_PAGE: usize = 32;
-/// Posts and submissions that wait at most: a member of the largest committee makes at most one vector, 253 complaints and
-/// 126 answers in a run.
-pub const POST_LIMIT: usize = 1024;
+use super::poller::{Poller, READ_PAGE};
+use super::publisher::{Publication, Publisher};
+use super::retry::{RetryPolicy, jitter};
+use crate::chain::DkgContractClient;
 
 /// How a node deals with a whiteboard that does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,64 +41,8 @@ impl Default for WhiteboardConfig {
 }
 
 impl WhiteboardConfig {
-    fn policy(self, retries: Option<u32>, max_wait: Duration) -> RetryPolicy {
+    pub(super) fn policy(self, retries: Option<u32>, max_wait: Duration) -> RetryPolicy {
         RetryPolicy { retries, base_wait: self.base_wait, jitter_percent: self.jitter_percent, max_wait }
-    }
-}
-
-/// A read that is on.
-struct Reading {
-    request: ReadRequest,
-    next_index: u64,
-    failures: u32,
-    due: Instant,
-}
-
-/// What to tell the reactor after a try.
-enum Told {
-    Nothing,
-    Page(Input),
-    /// As `Page`; and the read has ended.
-    Last(Input),
-}
-
-impl Reading {
-    fn new(request: ReadRequest) -> Self {
-        Reading { request, next_index: request.from_index, failures: 0, due: Instant::now() }
-    }
-
-    fn tried(
-        &mut self,
-        result: Result<Vec<crate::chain::BoardMessage>, ClientError>,
-        config: WhiteboardConfig,
-        now: Instant,
-    ) -> Told {
-        let read = self.request.id;
-        match result {
-            Ok(messages) => {
-                self.failures = 0;
-                self.due = now;
-                self.next_index = self.next_index.saturating_add(messages.len() as u64);
-                let last = messages.len() < READ_PAGE;
-                let page = Input::Page { read, messages, last };
-                if last { Told::Last(page) } else { Told::Page(page) }
-            }
-            Err(error) => {
-                self.failures = self.failures.saturating_add(1);
-                let retries = if self.request.must_succeed { None } else { Some(config.read_retries) };
-                match config.policy(retries, config.max_read_wait).retry_at(self.failures, now) {
-                    Some(due) => {
-                        log::debug!("reading the whiteboard as of {:?}: {error}; trying again", self.request.as_of);
-                        self.due = due;
-                        Told::Nothing
-                    }
-                    None => {
-                        log::warn!("reading the whiteboard as of {:?} given up: {error}", self.request.as_of);
-                        Told::Last(Input::ReadGivenUp(read))
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -117,130 +53,38 @@ pub(super) fn poll(
     config: WhiteboardConfig,
     reactor: &Mailbox<ReactorInput>,
 ) {
-    let mut failover = Failover::new(clients.len());
-    let mut reading: Option<Reading> = None;
+    let mut poller = Poller::new(clients.len(), config);
     loop {
-        match inbox.receive(reading.as_ref().map(|reading| reading.due)) {
-            Received::Message(PollerInput::Read(request)) => reading = Some(Reading::new(request)),
-            Received::Message(PollerInput::Abandon) => reading = None,
+        match inbox.receive(poller.next_due()) {
+            Received::Message(PollerInput::Read(request)) => poller.read(request, Instant::now()),
+            Received::Message(PollerInput::Abandon) => poller.abandon(),
             Received::Woken => {}
             Received::Stopped => return,
         }
-        let now = Instant::now();
-        let Some(current) = reading.as_mut().filter(|reading| reading.due <= now) else { continue };
-        let Some(client) = clients.get(failover.current()) else { continue };
-        let result = client.read_broadcast(current.next_index, &current.request.as_of, READ_PAGE);
+        let Some(call) = poller.due(Instant::now()) else { continue };
+        let Some(client) = clients.get(call.client) else { continue };
+        let result = client.read_broadcast(call.from_index, &call.as_of, READ_PAGE);
         if inbox.is_stopped() {
             return;
         }
-        if result.is_ok() {
-            failover.succeeded()
-        } else {
-            failover.failed()
-        }
-        let (input, ended) = match current.tried(result, config, Instant::now()) {
-            Told::Nothing => continue,
-            Told::Page(input) => (input, false),
-            Told::Last(input) => (input, true),
-        };
-        if ended {
-            reading = None;
-        }
-        if reactor.send(ReactorInput::Board(input)).is_err() {
+        let told = poller.tried(result, Instant::now(), jitter());
+        if told.is_some_and(|input| reactor.send(ReactorInput::Board(input)).is_err()) {
             return;
-        }
-    }
-}
-
-/// Something to put on the board.
-enum Publication {
-    Post(String),
-    Submission(DkgResult),
-}
-
-/// What waits to be posted, in the order in which it was made.
-#[derive(Default)]
-struct Posting {
-    waiting: VecDeque<(InstanceId, Publication)>,
-    failures: u32,
-    due: Option<Instant>,
-}
-
-impl Posting {
-    fn add(&mut self, instance: InstanceId, publication: Publication) {
-        if self.waiting.len() >= POST_LIMIT {
-            log::error!("{instance}: {POST_LIMIT} posts wait for the whiteboard; one more is dropped");
-        } else {
-            self.waiting.push_back((instance, publication));
-        }
-    }
-
-    /// Posts of a run that has ended are of no use; its result is.
-    fn end_run(&mut self, instance: &InstanceId) {
-        let before = self.waiting.len();
-        self.waiting.retain(|(other, what)| other != instance || matches!(what, Publication::Submission(_)));
-        if self.waiting.len() != before {
-            self.next();
-        }
-    }
-
-    /// When to try next; `None` if there is nothing to post.
-    fn next_due(&self, now: Instant) -> Option<Instant> {
-        self.waiting.front().map(|_| self.due.unwrap_or(now))
-    }
-
-    fn front_due(&self, now: Instant) -> Option<&Publication> {
-        self.waiting.front().filter(|_| self.due.is_none_or(|due| due <= now)).map(|(_, publication)| publication)
-    }
-
-    fn next(&mut self) {
-        self.failures = 0;
-        self.due = None;
-    }
-
-    fn tried(&mut self, result: Result<(), ClientError>, config: WhiteboardConfig, now: Instant) {
-        let given_up = match result {
-            Ok(()) => None,
-            Err(ClientError::Refused(reason)) => Some(format!("the whiteboard refused: {reason}")),
-            Err(ClientError::Unavailable(reason)) => {
-                self.failures = self.failures.saturating_add(1);
-                self.due = config.policy(Some(config.post_retries), MAX_WAIT).retry_at(self.failures, now);
-                if self.due.is_some() {
-                    log::debug!("posting on the whiteboard: {reason}; trying again");
-                    return;
-                }
-                Some(format!("{reason}, {} times", self.failures))
-            }
-        };
-        self.next();
-        if let (Some((instance, publication)), Some(reason)) = (self.waiting.pop_front(), given_up) {
-            let what = match publication {
-                Publication::Post(_) => "a broadcast",
-                Publication::Submission(_) => "the result",
-            };
-            log::error!("{instance}: {what} could not be posted: {reason}");
         }
     }
 }
 
 /// The publisher's thread.
 pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContractClient>], config: WhiteboardConfig) {
-    let mut failover = Failover::new(clients.len());
-    let mut posting = Posting::default();
+    let mut publisher = Publisher::new(clients.len(), config);
     loop {
-        match inbox.receive(posting.next_due(Instant::now())) {
-            Received::Message(PublisherInput::Post { instance, content }) => {
-                posting.add(instance, Publication::Post(content));
-            }
-            Received::Message(PublisherInput::Submit { instance, result }) => {
-                posting.add(instance, Publication::Submission(result));
-            }
-            Received::Message(PublisherInput::EndRun(instance)) => posting.end_run(&instance),
+        match inbox.receive(publisher.next_due(Instant::now())) {
+            Received::Message(input) => publisher.take(input),
             Received::Woken => {}
             Received::Stopped => return,
         }
-        let Some(publication) = posting.front_due(Instant::now()) else { continue };
-        let Some(client) = clients.get(failover.current()) else { continue };
+        let Some((client, publication)) = publisher.due(Instant::now()) else { continue };
+        let Some(client) = clients.get(client) else { continue };
         let result = match publication {
             Publication::Post(content) => client.broadcast(content),
             Publication::Submission(result) => client.submit_result(result),
@@ -248,10 +92,6 @@ pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContr
         if inbox.is_stopped() {
             return;
         }
-        match &result {
-            Err(ClientError::Unavailable(_)) => failover.failed(),
-            Ok(()) | Err(ClientError::Refused(_)) => failover.succeeded(),
-        }
-        posting.tried(result, config, Instant::now());
+        publisher.tried(result, Instant::now(), jitter());
     }
 }

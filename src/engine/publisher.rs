@@ -1,0 +1,110 @@
+//! What is put on the whiteboard next, through which client, when a try is made again and when it is given up: the
+//! publisher's decisions, without its thread. Pure.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::mail::PublisherInput;
+use super::retry::{Failover, MAX_WAIT};
+use super::whiteboard::WhiteboardConfig;
+use crate::chain::{ClientError, DkgResult};
+use crate::epoch::InstanceId;
+
+/// Posts and submissions that wait at most: a member of the largest committee makes at most one vector, 253 complaints and
+/// 126 answers in a run.
+pub const POST_LIMIT: usize = 1024;
+
+/// Something to put on the board.
+pub(crate) enum Publication {
+    Post(String),
+    Submission(DkgResult),
+}
+
+/// What waits to be posted, in the order in which it was made, and the choice of client.
+pub(crate) struct Publisher {
+    config: WhiteboardConfig,
+    clients: Failover,
+    waiting: VecDeque<(InstanceId, Publication)>,
+    failures: u32,
+    due: Option<Instant>,
+}
+
+impl Publisher {
+    pub(crate) fn new(clients: usize, config: WhiteboardConfig) -> Self {
+        Publisher { config, clients: Failover::new(clients), waiting: VecDeque::new(), failures: 0, due: None }
+    }
+
+    pub(crate) fn take(&mut self, input: PublisherInput) {
+        match input {
+            PublisherInput::Post { instance, content } => self.add(instance, Publication::Post(content)),
+            PublisherInput::Submit { instance, result } => self.add(instance, Publication::Submission(result)),
+            PublisherInput::EndRun(instance) => self.end_run(&instance),
+        }
+    }
+
+    fn add(&mut self, instance: InstanceId, publication: Publication) {
+        if self.waiting.len() >= POST_LIMIT {
+            log::error!("{instance}: {POST_LIMIT} posts wait for the whiteboard; one more is dropped");
+        } else {
+            self.waiting.push_back((instance, publication));
+        }
+    }
+
+    /// Posts of a run that has ended are of no use; its result is.
+    fn end_run(&mut self, instance: &InstanceId) {
+        let before = self.waiting.len();
+        self.waiting.retain(|(other, what)| other != instance || matches!(what, Publication::Submission(_)));
+        if self.waiting.len() != before {
+            self.next();
+        }
+    }
+
+    /// When to try next; `None` if there is nothing to post.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.waiting.front().map(|_| self.due.unwrap_or(now))
+    }
+
+    /// What to put on the board now, through which client.
+    pub(crate) fn due(&self, now: Instant) -> Option<(usize, &Publication)> {
+        let (_, publication) = self.waiting.front().filter(|_| self.due.is_none_or(|due| due <= now))?;
+        Some((self.clients.current(), publication))
+    }
+
+    fn next(&mut self) {
+        self.failures = 0;
+        self.due = None;
+    }
+
+    /// Takes note of what came of a try; `random` spreads the next.
+    pub(crate) fn tried(&mut self, result: Result<(), ClientError>, now: Instant, random: u64) {
+        let given_up = match result {
+            Ok(()) => {
+                self.clients.succeeded();
+                None
+            }
+            Err(ClientError::Refused(reason)) => {
+                self.clients.succeeded();
+                Some(format!("the whiteboard refused: {reason}"))
+            }
+            Err(ClientError::Unavailable(reason)) => {
+                self.clients.failed();
+                self.failures = self.failures.saturating_add(1);
+                let policy = self.config.policy(Some(self.config.post_retries), MAX_WAIT);
+                self.due = policy.retry_at(self.failures, now, random);
+                if self.due.is_some() {
+                    log::debug!("posting on the whiteboard: {reason}; trying again");
+                    return;
+                }
+                Some(format!("{reason}, {} times", self.failures))
+            }
+        };
+        self.next();
+        if let (Some((instance, publication)), Some(reason)) = (self.waiting.pop_front(), given_up) {
+            let what = match publication {
+                Publication::Post(_) => "a broadcast",
+                Publication::Submission(_) => "the result",
+            };
+            log::error!("{instance}: {what} could not be posted: {reason}");
+        }
+    }
+}
