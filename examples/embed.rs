@@ -44,7 +44,7 @@ impl DkgContractClient for Port {
         let covered = as_of.height.saturating_sub(from) as usize; // This host's height counts posts.
         Ok(self.0.0.lock().board.iter().skip(from as usize).take(covered.min(limit)).cloned().collect())
     }
-    fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
+    fn submit_result(&self, _: &InstanceId, result: &DkgResult) -> Result<(), ClientError> {
         self.change(|world| world.results.push(result.clone()));
         Ok(())
     }

@@ -111,6 +111,9 @@ pub mod network;
 pub mod protocol;
 #[forbid(unsafe_code)]
 mod secret;
+#[cfg(feature = "simulator")]
+#[forbid(unsafe_code)]
+pub mod simulator;
 #[forbid(unsafe_code)]
 pub mod store;
 #[forbid(unsafe_code)]

@@ -14,7 +14,7 @@ use dkg_engine::chain::log::{
 };
 use dkg_engine::committee::{CommitteeError, NodeId};
 use dkg_engine::envelope::MAX_POST_BYTES;
-use dkg_engine::epoch::{EpochCounter, Header, ProtocolEvent, View};
+use dkg_engine::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, View};
 use dkg_engine::hex;
 use log_support::*;
 use proptest::prelude::*;
@@ -412,7 +412,8 @@ fn the_longest_result_fits_into_an_entry() {
     let index_map = (0..254u8).map(|i| (NodeId::new([i; 32]), log_support::index(i.into()))).collect();
     let result = DkgResult::Complete { group_key: key.clone(), key_shares: vec![key; 254], index_map };
     let mut world = World::new();
-    let entry = world.entry(0, Payload::Submit(result));
+    let instance = world.replica.run();
+    let entry = world.entry(0, Payload::Submit { instance, result });
     assert!(world.sign(&entry).len() <= MAX_ENTRY_BYTES);
 }
 
@@ -424,13 +425,17 @@ enum Act {
     Say { author: usize, payload: Payload, sequence: Option<u64>, seen: Option<u64>, forged: bool },
 }
 
+fn submission(epoch: u64, result: DkgResult) -> Payload {
+    Payload::Submit { instance: InstanceId::new(config().chain_id(), EpochCounter(epoch)), result }
+}
+
 fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         6 => (0u64..70).prop_map(|view| Payload::Tick(View(view))),
         1 => any::<u64>().prop_map(|view| Payload::Tick(View(view))),
         2 => "[a-z]{0,3}".prop_map(Payload::Post),
-        1 => Just(Payload::Submit(DkgResult::Empty)),
-        2 => (0usize..2).prop_map(|seed| Payload::Submit(result(seed))),
+        1 => Just(submission(1, DkgResult::Empty)),
+        2 => (0usize..2, 1u64..4).prop_map(|(seed, epoch)| submission(epoch, result(seed))),
     ]
 }
 

@@ -3,7 +3,7 @@
 
 mod log_support;
 
-use dkg_engine::chain::log::{ChainEvent, Prefix, ReadError, SkipReason};
+use dkg_engine::chain::log::{ChainEvent, Payload, Prefix, ReadError, SkipReason};
 use dkg_engine::chain::{BoardMessage, DkgResult};
 use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochPhase, Header, ProtocolEvent, View};
 use log_support::*;
@@ -158,6 +158,28 @@ fn a_result_whose_keys_are_no_points_commits_nothing() {
     }
     assert_eq!(commit(&world.finalize(13)), None);
     assert_eq!(epoch_events(&world.finalize(20)), [&ChainEvent::EpochFailed { epoch: EpochCounter(0) }]);
+}
+
+/// Found by the simulator: an honest member whose connection came back late helped `t` liars to have the last epoch's keys
+/// agreed on for the next one.
+#[test]
+fn a_result_of_an_earlier_run_does_not_count_in_the_next() {
+    let mut world = World::new();
+    world.finalize(5);
+    let earlier = world.replica.run();
+    world.finalize(25);
+    assert_ne!(world.replica.run(), earlier);
+    for author in 0..N {
+        let late = Payload::Submit { instance: earlier.clone(), result: result(0) };
+        let skipped = world.say(author, late).skipped.map(|skip| skip.reason);
+        assert_eq!(skipped, Some(SkipReason::Refused));
+    }
+    assert_eq!(commit(&world.finalize(33)), None);
+    // The place of each member's result in this run is still free.
+    for author in 0..=T {
+        assert_eq!(world.submit(author, &result(1)).skipped, None);
+    }
+    assert!(commit(&world.events).is_some_and(|commit| commit.epoch == EpochCounter(2)));
 }
 
 // The board.

@@ -13,7 +13,7 @@ use dkg_engine::chain::log::{
 };
 use dkg_engine::chain::{ClientError, DkgContractClient, DkgResult};
 use dkg_engine::envelope::MAX_POST_BYTES;
-use dkg_engine::epoch::{Header, ProtocolEvent, ProtocolEvents, View};
+use dkg_engine::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, ProtocolEvents, View};
 use log_support::*;
 
 const GENESIS: u64 = 1_000_000;
@@ -225,7 +225,7 @@ fn what_every_replica_would_skip_is_refused_at_once() {
     let board = members[0].board();
     let refused = |outcome| matches!(outcome, Err(ClientError::Refused(_)));
     assert!(refused(board.broadcast("no run is going on")));
-    assert!(refused(board.submit_result(&DkgResult::Empty)));
+    assert!(refused(board.submit_result(&run(), &DkgResult::Empty)));
     finalize(&members, 5);
     assert!(refused(board.broadcast("")));
     assert!(refused(board.broadcast(&"x".repeat(MAX_POST_BYTES + 1))));
@@ -240,20 +240,35 @@ fn what_every_replica_would_skip_is_refused_at_once() {
     assert!(members[0].replica().lock().faults(index(0)).next().is_none(), "nothing was skipped");
 }
 
+/// The first run on the chain of these tests.
+fn run() -> InstanceId {
+    InstanceId::new(config().chain_id(), EpochCounter(1))
+}
+
+#[test]
+fn a_result_of_another_run_is_refused_at_once() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    finalize(&members, 5);
+    let other = InstanceId::new(config().chain_id(), EpochCounter(2));
+    let outcome = members[0].board().submit_result(&other, &result(0));
+    assert!(matches!(outcome, Err(ClientError::Refused(_))), "{outcome:?}");
+}
+
 #[test]
 fn a_result_submitted_again_is_no_error_and_another_one_is() {
     let log = MemoryLog::new();
     let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
     finalize(&members, 5);
-    members[0].board().submit_result(&result(0)).unwrap();
+    members[0].board().submit_result(&run(), &result(0)).unwrap();
     members[0].catch_up().unwrap();
-    assert_eq!(members[0].board().submit_result(&result(0)), Ok(()));
-    assert!(matches!(members[0].board().submit_result(&result(1)), Err(ClientError::Refused(_))));
+    assert_eq!(members[0].board().submit_result(&run(), &result(0)), Ok(()));
+    assert!(matches!(members[0].board().submit_result(&run(), &result(1)), Err(ClientError::Refused(_))));
     for member in &members[1..4] {
-        member.board().submit_result(&result(0)).unwrap();
+        member.board().submit_result(&run(), &result(0)).unwrap();
     }
     finalize(&members, 13);
-    assert_eq!(members[4].board().submit_result(&result(0)), Ok(()), "taken until the epoch ends");
+    assert_eq!(members[4].board().submit_result(&run(), &result(0)), Ok(()), "taken until the epoch ends");
     members[4].catch_up().unwrap();
     assert_eq!(members[4].replica().lock().contract().submissions().count(), N);
 }

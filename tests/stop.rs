@@ -15,7 +15,7 @@ use dkg_engine::engine::{
     ReactorConfig, ReactorEngine, ReactorParts,
 };
 use dkg_engine::envelope::PrivateMessage;
-use dkg_engine::epoch::{EpochCounter, Header, ProtocolEvent, ProtocolEvents, View};
+use dkg_engine::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, ProtocolEvents, View};
 use dkg_engine::network::{Network, NetworkError};
 use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
 use support::{PATIENCE, Watched, committee, header, node_id, setup, staking_key, staking_phase};
@@ -100,7 +100,7 @@ impl DkgContractClient for Host {
         self.act(self.reading, unavailable()).map(|()| Vec::new())
     }
 
-    fn submit_result(&self, _: &DkgResult) -> Result<(), ClientError> {
+    fn submit_result(&self, _: &InstanceId, _: &DkgResult) -> Result<(), ClientError> {
         self.act(self.posting, unavailable())
     }
 

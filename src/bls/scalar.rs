@@ -114,7 +114,7 @@ impl Scalar {
     }
 
     /// `self - other`.
-    pub(super) fn minus(&self, other: &Scalar) -> Scalar {
+    pub(crate) fn minus(&self, other: &Scalar) -> Scalar {
         let mut out = blst_fr::default();
         // SAFETY: the first argument is valid for writes, the others are only read.
         unsafe { blst_fr_sub(&mut out, &self.0, &other.0) };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bls::PublicKey;
 use crate::committee::{Index, NodeId};
-use crate::epoch::Header;
+use crate::epoch::{Header, InstanceId};
 
 pub mod contract;
 #[cfg(feature = "log-chain")]
@@ -79,11 +79,12 @@ pub trait DkgContractClient: Send + Sync {
     /// See [`ClientError`]; also when the client has not yet seen block `as_of`.
     fn read_broadcast(&self, from_index: u64, as_of: &Header, limit: usize) -> Result<Vec<BoardMessage>, ClientError>;
 
-    /// Submits this node's result.
+    /// Submits this node's result of the run `instance`. It must never count in another run, however late it arrives: a
+    /// client that cannot be sure refuses.
     ///
     /// # Errors
     /// See [`ClientError`].
-    fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError>;
+    fn submit_result(&self, instance: &InstanceId, result: &DkgResult) -> Result<(), ClientError>;
 
     /// Ends calls in flight and makes all later ones fail at once. Called when the engine stops.
     fn shutdown(&self) {}

@@ -1,11 +1,13 @@
 //! What the command line says, and where log lines go. Each subcommand has a room of its own.
 
 mod local;
+mod simulate;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
+use dkg_engine::simulator::LogTap;
 use indicatif::MultiProgress;
 use log::LevelFilter;
 
@@ -24,6 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Local(local::Options),
+    Simulate(simulate::Options),
 }
 
 /// Runs the command; bad usage has ended the process before.
@@ -31,18 +34,32 @@ pub(crate) fn run() -> ExitCode {
     let Cli { command, verbose } = Cli::parse();
     // Bars draw on stderr too: log lines go around them. Where stderr is no terminal there are none, and lines just pass.
     let bars = MultiProgress::new();
-    env_logger::Builder::new()
-        .filter_level(match verbose {
-            // Fifty members warn fifty times of what the report says once.
-            0 => LevelFilter::Error,
-            1 => LevelFilter::Info,
-            2 => LevelFilter::Debug,
-            _ => LevelFilter::Trace,
-        })
+    let level = match (&command, verbose) {
+        // Fifty members warn fifty times of what the report says once.
+        (Command::Local(_), 0) => LevelFilter::Error,
+        // What members of a thousand hostile runs have to complain of is what the simulation is about.
+        (Command::Simulate(_), 0) => LevelFilter::Off,
+        (_, 1) => LevelFilter::Info,
+        (_, 2) => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let logger = env_logger::Builder::new()
+        .filter_level(level)
         .target(env_logger::Target::Pipe(Box::new(AroundBars(bars.clone()))))
-        .init();
+        .build();
+    let set = match &command {
+        Command::Local(_) => log::set_boxed_logger(Box::new(logger)).map(|()| log::set_max_level(level)),
+        // A simulation looks every line over for secrets, whether it is shown or not.
+        Command::Simulate(_) => {
+            log::set_boxed_logger(Box::new(LogTap(logger))).map(|()| log::set_max_level(LevelFilter::Trace))
+        }
+    };
+    if let Err(error) = set {
+        eprintln!("log lines will not be shown: {error}");
+    }
     match command {
         Command::Local(options) => local::run(&options, bars),
+        Command::Simulate(options) => simulate::run(&options, &bars),
     }
 }
 

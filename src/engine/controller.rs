@@ -1,8 +1,9 @@
 //! The Controller: one run's protocol, spoken through one run's Broker. Epoch-scoped and pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::broker::Broker;
+use super::broker::{Broker, Directly, Verify};
 use super::event::{EngineEvent, PublicKeys, RunReport};
 use super::randomness::{Randomness, RandomnessError};
 use super::step::Effect;
@@ -18,6 +19,7 @@ use crate::store::KeyShare;
 pub struct ControllerFactory {
     me: NodeId,
     staking_key: SecretKey,
+    verifier: Arc<dyn Verify>,
 }
 
 /// Why no Controller could be made.
@@ -40,7 +42,13 @@ pub enum StartError {
 impl ControllerFactory {
     /// Makes Controllers for this node.
     pub fn new(me: NodeId, staking_key: SecretKey) -> Self {
-        ControllerFactory { me, staking_key }
+        ControllerFactory { me, staking_key, verifier: Arc::new(Directly) }
+    }
+
+    /// Leaves the verification of broadcasts to somebody else.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn verifying_with(self, verifier: Arc<dyn Verify>) -> Self {
+        ControllerFactory { verifier, ..self }
     }
 
     /// The node the factory works for.
@@ -70,7 +78,7 @@ impl ControllerFactory {
         };
         let seed = randomness.dealing_seed(&setup.instance)?;
         let (participant, outputs) = Participant::start(parameters, &seed)?;
-        let broker = Broker::new(setup, self.staking_key.clone());
+        let broker = Broker::verifying(setup, self.staking_key.clone(), Arc::clone(&self.verifier));
         let mut controller = Controller { participant, broker, setup: setup.clone(), reported: BTreeMap::new() };
         let mut effects = vec![Effect::Report(EngineEvent::RunStarted {
             epoch: setup.epoch,

@@ -23,7 +23,7 @@ pub(super) enum PollerInput {
 }
 
 /// The whiteboard publisher's.
-pub(super) enum PublisherInput {
+pub(crate) enum PublisherInput {
     Post { instance: InstanceId, content: String },
     Submit { instance: InstanceId, result: DkgResult },
     EndRun(InstanceId),
@@ -42,14 +42,14 @@ pub(super) enum DispatcherInput {
 }
 
 /// A message on its way out.
-pub(super) struct Outbound {
-    pub(super) to: NodeId,
-    pub(super) message: PrivateMessage,
+pub(crate) struct Outbound {
+    pub(crate) to: NodeId,
+    pub(crate) message: PrivateMessage,
 }
 
 /// A sender's: a message with its history.
-pub(super) struct Job {
-    pub(super) outbound: Outbound,
-    pub(super) failures: u32,
-    pub(super) due: Instant,
+pub(crate) struct Job {
+    pub(crate) outbound: Outbound,
+    pub(crate) failures: u32,
+    pub(crate) due: Instant,
 }

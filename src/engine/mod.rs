@@ -49,16 +49,26 @@ mod tunnel;
 mod whiteboard;
 
 pub use agenda::{Action, Agenda};
+#[cfg(feature = "simulator")]
+pub(crate) use broker::Verify;
 pub use broker::{Broker, Opened, PostFault};
 pub use controller::{Controller, ControllerFactory, REPORTS_PER_NODE, StartError};
 pub use core::{Core, CoreError, DEFAULT_POLL_STEP};
 pub use event::{EngineEvent, NoObserver, Observer, PublicKeys, RunReport};
 pub use inbound::{FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER};
 pub use lifecycle::{STOP_LIMIT, Signal, SpawnError, Stuck};
+#[cfg(feature = "simulator")]
+pub(crate) use mail::{Job, Outbound, PublisherInput};
 pub use messaging::{MessagingEngine, MessagingEngineConfig, SENDER_THREADS};
 pub use outbox::OUTBOUND_LIMIT;
+#[cfg(feature = "simulator")]
+pub(crate) use outbox::Outbox;
+#[cfg(feature = "simulator")]
+pub(crate) use poller::Poller;
 pub use poller::READ_PAGE;
 pub use publisher::POST_LIMIT;
+#[cfg(feature = "simulator")]
+pub(crate) use publisher::{Publication, Publisher};
 pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessError};
 pub use reactor::{EngineError, EventHandle, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
 pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy};

@@ -43,6 +43,12 @@ impl Publisher {
     }
 
     fn add(&mut self, instance: InstanceId, publication: Publication) {
+        // What an earlier run has left here can be of no use any more, and must not hold up this one.
+        let before = self.waiting.len();
+        self.waiting.retain(|(earlier, _)| *earlier == instance);
+        if self.waiting.len() != before {
+            self.next();
+        }
         if self.waiting.len() >= POST_LIMIT {
             log::error!("{instance}: {POST_LIMIT} posts wait for the whiteboard; one more is dropped");
         } else {
@@ -64,10 +70,10 @@ impl Publisher {
         self.waiting.front().map(|_| self.due.unwrap_or(now))
     }
 
-    /// What to put on the board now, through which client.
-    pub(crate) fn due(&self, now: Instant) -> Option<(usize, &Publication)> {
-        let (_, publication) = self.waiting.front().filter(|_| self.due.is_none_or(|due| due <= now))?;
-        Some((self.clients.current(), publication))
+    /// What to put on the board now, through which client, and the run it belongs to.
+    pub(crate) fn due(&self, now: Instant) -> Option<(usize, &InstanceId, &Publication)> {
+        let (instance, publication) = self.waiting.front().filter(|_| self.due.is_none_or(|due| due <= now))?;
+        Some((self.clients.current(), instance, publication))
     }
 
     fn next(&mut self) {
@@ -106,5 +112,27 @@ impl Publisher {
             };
             log::error!("{instance}: {what} could not be posted: {reason}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::EpochCounter;
+
+    #[test]
+    fn what_an_earlier_run_could_not_submit_does_not_hold_up_the_next_runs_posts() {
+        let run = |epoch| InstanceId::new("test", EpochCounter(epoch));
+        let mut publisher = Publisher::new(1, WhiteboardConfig::default());
+        publisher.take(PublisherInput::Submit { instance: run(1), result: DkgResult::Empty });
+        let now = Instant::now();
+        publisher.tried(Err(ClientError::Unavailable("away".into())), now, 0);
+        assert!(publisher.due(now).is_none(), "it waits before it tries again");
+        publisher.take(PublisherInput::Post { instance: run(2), content: "a vector".into() });
+        let (_, instance, publication) = publisher.due(now).expect("nothing to wait for");
+        assert_eq!(*instance, run(2));
+        assert!(matches!(publication, Publication::Post(content) if content == "a vector"));
+        publisher.tried(Ok(()), now, 0);
+        assert!(publisher.next_due(now).is_none(), "the earlier result is let go of");
     }
 }

@@ -83,11 +83,11 @@ pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContr
             Received::Woken => {}
             Received::Stopped => return,
         }
-        let Some((client, publication)) = publisher.due(Instant::now()) else { continue };
+        let Some((client, instance, publication)) = publisher.due(Instant::now()) else { continue };
         let Some(client) = clients.get(client) else { continue };
         let result = match publication {
             Publication::Post(content) => client.broadcast(content),
-            Publication::Submission(result) => client.submit_result(result),
+            Publication::Submission(result) => client.submit_result(instance, result),
         };
         if inbox.is_stopped() {
             return;

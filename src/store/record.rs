@@ -296,7 +296,7 @@ impl EpochRecord {
         Ok(SecretBytes::new(bytes))
     }
 
-    pub(super) fn decode(epoch: EpochCounter, bytes: &SecretBytes) -> Result<Self, StoreError> {
+    pub(crate) fn decode(epoch: EpochCounter, bytes: &SecretBytes) -> Result<Self, StoreError> {
         let damaged = |reason: String| StoreError::Damaged { epoch, reason };
         let (body, checksum) = bytes
             .expose()

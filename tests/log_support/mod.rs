@@ -119,7 +119,8 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, author: usize, result: &DkgResult) -> Applied {
-        self.say(author, Payload::Submit(result.clone()))
+        let instance = self.replica.run();
+        self.say(author, Payload::Submit { instance, result: result.clone() })
     }
 
     /// Makes a view final: `t + 1` members tick it. What the last of them brought about.

@@ -17,7 +17,8 @@ use dkg_engine::engine::{
 };
 use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{
-    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View,
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, Snapshot,
+    View,
 };
 use dkg_engine::network::{MemoryNetwork, Network, NetworkError};
 use dkg_engine::store::{DkgState, KeyStatus, MemoryStore};
@@ -153,7 +154,7 @@ impl DkgContractClient for Client {
         }))
     }
 
-    fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
+    fn submit_result(&self, _: &InstanceId, result: &DkgResult) -> Result<(), ClientError> {
         self.check_posting()?;
         if !self.mute.load(Ordering::SeqCst) {
             self.board.submissions.update(|all| all.insert(self.me, result.clone()));

@@ -10,7 +10,7 @@ use sha3::{Digest, Sha3_256};
 use crate::chain::DkgResult;
 use crate::committee::Index;
 use crate::envelope::MAX_POST_BYTES;
-use crate::epoch::View;
+use crate::epoch::{InstanceId, View};
 use crate::wire::{self, WireError};
 
 /// The most bytes an entry can have: the longest post and a kilobyte for what surrounds it.
@@ -55,8 +55,13 @@ pub enum Payload {
     Tick(View),
     /// A message for the whiteboard.
     Post(String),
-    /// The author's result of the run.
-    Submit(DkgResult),
+    /// The author's result of a run. It names the run: one that comes late must not count in the next.
+    Submit {
+        /// Which run.
+        instance: InstanceId,
+        /// What the author came out with.
+        result: DkgResult,
+    },
 }
 
 /// One entry, without its signature.

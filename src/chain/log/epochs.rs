@@ -51,7 +51,7 @@ pub enum ReadError {
 
 /// The present epoch.
 #[derive(Clone, Debug)]
-pub(super) struct Epochs {
+pub(crate) struct Epochs {
     config: Arc<ChainConfig>,
     views: EpochViews,
     phase: EpochPhase,
@@ -67,7 +67,7 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    pub(super) fn new(config: Arc<ChainConfig>) -> Self {
+    pub(crate) fn new(config: Arc<ChainConfig>) -> Self {
         Epochs {
             views: config.epoch_at(View(0)),
             config,
@@ -80,27 +80,27 @@ impl Epochs {
         }
     }
 
-    pub(super) fn views(&self) -> &EpochViews {
+    pub(crate) fn views(&self) -> &EpochViews {
         &self.views
     }
 
-    pub(super) fn phase(&self) -> &EpochPhase {
+    pub(crate) fn phase(&self) -> &EpochPhase {
         &self.phase
     }
 
-    pub(super) fn keys(&self) -> Option<&EpochCommit> {
+    pub(crate) fn keys(&self) -> Option<&EpochCommit> {
         self.keys.as_ref()
     }
 
-    pub(super) fn contract(&self) -> &Contract {
+    pub(crate) fn contract(&self) -> &Contract {
         &self.contract
     }
 
-    pub(super) fn first_finalized_at(&self, view: View) -> Option<Header> {
+    pub(crate) fn first_finalized_at(&self, view: View) -> Option<Header> {
         self.boundaries.iter().find(|(boundary, _)| *boundary == view).map(|(_, header)| *header)
     }
 
-    pub(super) fn messages(&self, from: u64, height: u64, limit: usize) -> Result<&[BoardMessage], ReadError> {
+    pub(crate) fn messages(&self, from: u64, height: u64, limit: usize) -> Result<&[BoardMessage], ReadError> {
         if height < self.run_started {
             return Err(ReadError::Cleared { started: self.run_started, asked: height });
         }
@@ -110,14 +110,14 @@ impl Epochs {
     }
 
     /// Takes an accepted post that stands at `position` of the log.
-    pub(super) fn post(&mut self, node: NodeId, content: String, position: u64) -> Result<(), ContractError> {
+    pub(crate) fn post(&mut self, node: NodeId, content: String, position: u64) -> Result<(), ContractError> {
         self.contract.post(node, content)?;
         self.posted_at.push(position);
         Ok(())
     }
 
     /// Takes an accepted result; `here` is the log up to its entry, as a block.
-    pub(super) fn submit(
+    pub(crate) fn submit(
         &mut self,
         node: NodeId,
         result: &DkgResult,
@@ -128,7 +128,7 @@ impl Epochs {
     }
 
     /// Takes a newly finalized block. What it means for the epoch is told before the block itself.
-    pub(super) fn finalize(&mut self, block: Header) -> Vec<ChainEvent> {
+    pub(crate) fn finalize(&mut self, block: Header) -> Vec<ChainEvent> {
         let mut events = Vec::new();
         // Once at most: no tick counts that is more than an epoch ahead.
         while block.view > self.views.last {

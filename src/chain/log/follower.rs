@@ -87,23 +87,13 @@ impl Follower {
         seed: u64,
     ) -> io::Result<Follower> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let config = Arc::clone(node.replica().lock().config());
-        let follow = Follow {
-            log: Arc::clone(node.log()),
-            replica: Arc::clone(node.replica()),
-            author: Arc::clone(node.author()),
-            ticker: Ticker::new(config, seed),
-            clock,
-            pace,
-            events,
-            stopped,
-        };
+        let follow = Follow::new(node, clock, pace, events, seed);
         let failure = Arc::new(Mutex::new(None));
         let reported = Arc::clone(&failure);
         let name = format!("dkg-chain-{}", node.author().index());
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let report = Report { failure: reported, log: Arc::clone(&follow.log) };
-            let outcome = follow.run();
+            let outcome = run(follow, &stopped);
             if let Err(error) = &outcome {
                 report.failed(error.clone());
             }
@@ -165,8 +155,42 @@ impl Drop for Report {
     }
 }
 
-/// What the thread works with.
-struct Follow {
+/// The whole life of the thread: read, apply and tell; when there is nothing to read, tick or wait.
+fn run(mut follow: Follow, stopped: &Receiver<()>) -> Result<(), FollowError> {
+    let is_stopped = || stopped.try_recv() == Err(TryRecvError::Disconnected);
+    let mut reachable = true;
+    while !is_stopped() {
+        let turn = follow.turn(&is_stopped).and_then(|next| match next {
+            Next::Turn => Ok(()),
+            Next::Wait { position, timeout } => Ok(follow.log.wait(position, timeout)?),
+        });
+        match turn {
+            Ok(()) => reachable = true,
+            Err(FollowError::Log(LogError::ShutDown)) => break,
+            Err(FollowError::Log(error @ (LogError::Unavailable(_) | LogError::Full(_)))) => {
+                if reachable {
+                    log::warn!("{error}; trying again until it can");
+                }
+                reachable = false;
+                // Nobody sends on this channel: it times out, or is closed, which the loop's head sees.
+                let _ = stopped.recv_timeout(RETRY_WAIT);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What a follower does next.
+pub(crate) enum Next {
+    /// There may be more to read.
+    Turn,
+    /// Nothing, until the log goes on at this position, or for so long.
+    Wait { position: u64, timeout: Duration },
+}
+
+/// One member following the log: all that its thread does, but for the waiting.
+pub(crate) struct Follow {
     log: Arc<dyn LogHost>,
     replica: Arc<Mutex<LogChain>>,
     author: Arc<Author>,
@@ -174,44 +198,42 @@ struct Follow {
     clock: Arc<dyn Clock>,
     pace: Arc<dyn Pace>,
     events: Arc<dyn ProtocolEvents>,
-    stopped: Receiver<()>,
 }
 
 impl Follow {
-    /// The whole life of the thread: read, apply and tell; when there is nothing to read, tick or wait.
-    fn run(mut self) -> Result<(), FollowError> {
-        let mut reachable = true;
-        while !self.is_stopped() {
-            match self.turn() {
-                Ok(()) => reachable = true,
-                Err(FollowError::Log(LogError::ShutDown)) => break,
-                Err(FollowError::Log(error @ (LogError::Unavailable(_) | LogError::Full(_)))) => {
-                    if reachable {
-                        log::warn!("{error}; trying again until it can");
-                    }
-                    reachable = false;
-                    // Nobody sends on this channel: it times out, or is closed, which the loop's head sees.
-                    let _ = self.stopped.recv_timeout(RETRY_WAIT);
-                }
-                Err(error) => return Err(error),
-            }
+    pub(crate) fn new(
+        node: &ChainNode,
+        clock: Arc<dyn Clock>,
+        pace: Arc<dyn Pace>,
+        events: Arc<dyn ProtocolEvents>,
+        seed: u64,
+    ) -> Self {
+        let config = Arc::clone(node.replica().lock().config());
+        Follow {
+            log: Arc::clone(node.log()),
+            replica: Arc::clone(node.replica()),
+            author: Arc::clone(node.author()),
+            ticker: Ticker::new(config, seed),
+            clock,
+            pace,
+            events,
         }
-        Ok(())
     }
 
-    fn turn(&mut self) -> Result<(), FollowError> {
+    /// Reads, applies and tells what there is; when there is nothing to read, ticks if it is time.
+    pub(crate) fn turn(&mut self, is_stopped: &dyn Fn() -> bool) -> Result<Next, FollowError> {
         let from = self.replica.lock().prefix().position;
         let entries = self.log.read(from, READ_BATCH)?;
         for (position, entry) in (from..).zip(&entries) {
             let applied = apply_at(&self.replica, position, entry)?;
             self.tell(applied.unwrap_or_default());
-            if self.is_stopped() {
-                return Ok(());
+            if is_stopped() {
+                return Ok(Next::Turn);
             }
         }
-        // With a full batch there is more to read before it makes sense to say anything; otherwise `tick` waits no
-        // longer than until there is.
-        if entries.len() == READ_BATCH { Ok(()) } else { self.tick() }
+        // With a full batch there is more to read before it makes sense to say anything; otherwise the wait ends when
+        // there is.
+        if entries.len() == READ_BATCH { Ok(Next::Turn) } else { self.tick() }
     }
 
     fn tell(&self, applied: Applied) {
@@ -233,19 +255,19 @@ impl Follow {
         }
     }
 
-    /// Ticks if it is time, or waits until it is or the log goes on.
-    fn tick(&mut self) -> Result<(), FollowError> {
+    /// Ticks if it is time, or says how long to wait until it is.
+    fn tick(&mut self) -> Result<Next, FollowError> {
         let (position, finalized, ticked) = {
             let replica = self.replica.lock();
             (replica.prefix().position, replica.header().view, replica.last_tick(self.author.index()))
         };
         let now_ms = self.clock.now_ms();
         match self.ticker.step(now_ms, finalized, ticked, self.pace.caught_up()) {
-            TickerStep::Wait(timeout) => Ok(self.log.wait(position, timeout)?),
+            TickerStep::Wait(timeout) => Ok(Next::Wait { position, timeout }),
             TickerStep::Tick(view) => match self.author.append(Payload::Tick(view)) {
                 Ok(_) => {
                     self.ticker.sent(view, now_ms);
-                    Ok(())
+                    Ok(Next::Turn)
                 }
                 Err(AppendError::Log(error)) => Err(error.into()),
                 Err(AppendError::Forked(forked)) => Err(forked.into()),
@@ -253,13 +275,9 @@ impl Follow {
                     // Not for a tick, which is short and free; and if so, the others' ticks carry the chain on.
                     log::error!("could not tick view {view}: {error}");
                     self.ticker.sent(view, now_ms);
-                    Ok(())
+                    Ok(Next::Turn)
                 }
             },
         }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped.try_recv() == Err(TryRecvError::Disconnected)
     }
 }

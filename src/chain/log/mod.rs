@@ -47,8 +47,12 @@ pub use config::{
     ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, MAX_CHAIN_ID_BYTES, MAX_VIEWS_IN_EPOCH, Schedule,
 };
 pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
+#[cfg(feature = "simulator")]
+pub(crate) use epochs::Epochs;
 pub use epochs::{ChainEvent, ReadError};
 pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
+#[cfg(feature = "simulator")]
+pub(crate) use follower::{Follow, Next};
 pub use host::{LogError, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader};
 pub use node::{AppendError, Author, ChainNode, LogBoard, NodeError};
 pub use prefixes::PREFIX_WINDOW;

@@ -10,7 +10,7 @@ use crate::chain::log::{
 };
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::committee::{Index, NodeId};
-use crate::epoch::Header;
+use crate::epoch::{Header, InstanceId};
 use crate::wire::WireError;
 
 /// How many entries are asked of a host at a time.
@@ -114,9 +114,12 @@ impl DkgContractClient for LogBoard {
         }
     }
 
-    fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
+    fn submit_result(&self, instance: &InstanceId, result: &DkgResult) -> Result<(), ClientError> {
         {
             let replica = self.replica.lock();
+            if *instance != replica.run() {
+                return Err(refused(format!("the chain has gone on from {instance} to {}", replica.run())));
+            }
             let contract = replica.contract();
             // Submitted again after a call whose outcome was not known.
             if contract.submission_of(&self.node_id) == Some(result) {
@@ -124,7 +127,8 @@ impl DkgContractClient for LogBoard {
             }
             contract.check_submit(self.node_id, result).map_err(refused)?;
         }
-        self.author.append(Payload::Submit(result.clone())).map(drop).map_err(client_error)
+        let payload = Payload::Submit { instance: instance.clone(), result: result.clone() };
+        self.author.append(payload).map(drop).map_err(client_error)
     }
 
     /// Shuts the member's access to the log down: its [`Follower`](crate::chain::log::Follower) ends with it.

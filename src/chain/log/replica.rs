@@ -16,7 +16,7 @@ use crate::chain::log::{
     ChainConfig, ChainEvent, Entry, EpochViews, Payload, Prefix, Quota, ReadError, SignedEntry, Skip, SkipReason,
 };
 use crate::committee::{Committee, Index};
-use crate::epoch::{EpochCommit, EpochPhase, Header, View};
+use crate::epoch::{EpochCommit, EpochPhase, Header, InstanceId, View};
 
 /// More than `t` members have signed that they saw another log: the host shows different logs to different members, or
 /// has rewritten this one. The replica has stopped for good; what it told before stays true of the log it was shown.
@@ -129,6 +129,11 @@ impl LogChain {
     /// The present epoch: that of the last finalized view.
     pub fn epoch(&self) -> &EpochViews {
         self.epochs.views()
+    }
+
+    /// The run that makes the next epoch's keys in the present one, whether it has begun or not.
+    pub fn run(&self) -> InstanceId {
+        InstanceId::new(self.config.chain_id(), self.epoch().run_for)
     }
 
     /// Where the present epoch stands.
@@ -262,7 +267,8 @@ impl LogChain {
                 Ok(()) => Ok(Vec::new()),
                 Err(_) => Err(refused),
             },
-            Payload::Submit(result) => {
+            Payload::Submit { instance, .. } if instance != self.run() => Err(refused),
+            Payload::Submit { result, .. } => {
                 let here = Header { view: self.finalized.view, height: here.position, id: here.hash };
                 match self.epochs.submit(node, &result, here) {
                     Ok(event) => Ok(event.into_iter().collect()),
@@ -326,6 +332,6 @@ fn cost(payload: &Payload, entry_bytes: usize) -> Quota {
     match payload {
         Payload::Tick(_) => Quota::default(),
         Payload::Post(_) => Quota { posts: 1, submits: 0, bytes: entry_bytes },
-        Payload::Submit(_) => Quota { posts: 0, submits: 1, bytes: entry_bytes },
+        Payload::Submit { .. } => Quota { posts: 0, submits: 1, bytes: entry_bytes },
     }
 }

@@ -37,7 +37,8 @@ pub enum SkipReason {
     /// Its author vouches for another log than the one it stands in: it lies, or the host showed it another log.
     #[error("its author has seen another log")]
     WrongPrefix,
-    /// The contract refused it: no run is going on, a second result, a result that does not fit, an empty post.
+    /// The contract refused it: no run is going on, a second result, one that does not fit or is of another run, an empty
+    /// post.
     #[error("the whiteboard contract refused it")]
     Refused,
 }

@@ -13,7 +13,7 @@ use dkg_engine::chain::log::{ChainNode, Entry, LogHost, Payload};
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use dkg_engine::committee::{Committee, NodeId};
 use dkg_engine::envelope::PrivateMessage;
-use dkg_engine::epoch::{EpochSetup, Header};
+use dkg_engine::epoch::{EpochSetup, Header, InstanceId};
 use dkg_engine::network::{Network, NetworkError};
 
 use super::fault::Player;
@@ -108,8 +108,8 @@ impl DkgContractClient for Actor {
         self.board.read_broadcast(from_index, as_of, limit)
     }
 
-    fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
-        if self.player.lock().submits() { self.board.submit_result(result) } else { Ok(()) }
+    fn submit_result(&self, instance: &InstanceId, result: &DkgResult) -> Result<(), ClientError> {
+        if self.player.lock().submits() { self.board.submit_result(instance, result) } else { Ok(()) }
     }
 
     fn shutdown(&self) {
