@@ -22,6 +22,8 @@ pub enum Defect {
     FailureIsSilent,
     /// A member counts its own complaint at once, over an answer that is on the board already.
     OwnComplaintFirst,
+    /// A share that comes when the run does not want it any more is written to the log.
+    SharesInTheLog,
     /// A store that reports as durable what is not.
     UnsyncedStore,
 }
@@ -36,6 +38,7 @@ impl Defect {
         Defect::PollViewsUnderflow,
         Defect::FailureIsSilent,
         Defect::OwnComplaintFirst,
+        Defect::SharesInTheLog,
         Defect::UnsyncedStore,
     ];
 
@@ -49,6 +52,7 @@ impl Defect {
             Defect::PollViewsUnderflow => "poll-views-underflow",
             Defect::FailureIsSilent => "failure-is-silent",
             Defect::OwnComplaintFirst => "own-complaint-first",
+            Defect::SharesInTheLog => "shares-in-the-log",
             Defect::UnsyncedStore => "unsynced-store",
         }
     }
@@ -63,6 +67,7 @@ impl Defect {
             Defect::PollViewsUnderflow => "poll views are counted down below zero",
             Defect::FailureIsSilent => "a failed run submits nothing",
             Defect::OwnComplaintFirst => "a member counts its own complaint before the board does",
+            Defect::SharesInTheLog => "shares that come too late are written to the log",
             Defect::UnsyncedStore => "the store forgets in a crash what it has reported durable",
         }
     }

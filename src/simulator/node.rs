@@ -88,8 +88,6 @@ pub(super) struct Node {
     pub(super) life: u64,
     pub(super) process: Option<Process>,
     pub(super) mishaps: Vec<Mishap>,
-    /// When it was down.
-    pub(super) down: Vec<(u64, u64)>,
     /// Nothing is told before what was told earlier.
     pub(super) told_until: u64,
     /// When tries of it have failed for no reason lately.
@@ -151,7 +149,6 @@ impl Node {
             life: 0,
             process: None,
             mishaps: Vec::new(),
-            down: Vec::new(),
             told_until: 0,
             unlucky: VecDeque::new(),
             worked_off: Arc::default(),
@@ -168,6 +165,13 @@ impl Node {
     /// The mishap of this kind that it suffers now.
     pub(super) fn suffers(&self, fault: Fault, now: u64) -> Option<&Mishap> {
         self.mishaps.iter().find(|mishap| mishap.part.fault == fault && (mishap.from..mishap.to).contains(&now))
+    }
+
+    /// Whether something keeps it from doing its part now.
+    pub(super) fn is_unwell(&self, now: u64) -> bool {
+        let lasting = |mishap: &Mishap| !matches!(mishap.part.fault, Fault::Crash | Fault::StoreFailure);
+        let suffers = |mishap: &Mishap| lasting(mishap) && (mishap.from..mishap.to).contains(&now);
+        self.process.is_none() || self.stopped || self.mishaps.iter().any(suffers)
     }
 
     /// Whether it cannot reach anybody.

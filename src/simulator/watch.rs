@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::audit::{Posted, audit};
-use super::plan::{Plan, bearable};
+use super::fault::Fault;
+use super::plan::{Part, Plan, bearable};
 use crate::bls::{CombineError, Index, PublicKey, RANDOM_BEACON_TAG, combine};
 use crate::chain::DkgResult;
 use crate::committee::threshold;
@@ -197,7 +198,9 @@ impl Watch {
 
     pub(super) fn setup(&mut self, setup: &EpochSetup) {
         let epoch = setup.epoch.0;
-        let unwell = |part: &&super::plan::Part| part.epoch == epoch && !part.fault.is_malicious();
+        // A clock that is wrong stays wrong.
+        let unwell =
+            |part: &&Part| !part.fault.is_malicious() && (part.epoch == epoch || part.fault == Fault::WrongClock);
         let unwell = self.plan.parts().iter().filter(unwell).map(|part| part.member).collect();
         let file = File {
             setup: setup.clone(),

@@ -328,9 +328,6 @@ impl World {
             return self.at(now + VIEW_MS, Happening::Restart(member));
         }
         node.life += 1;
-        if let Some((_, to)) = node.down.last_mut().filter(|(_, to)| *to == u64::MAX) {
-            *to = now;
-        }
         let life = node.life;
         let snapshot = match (&self.chain, &node.log) {
             (Chain::Contract(chain), _) => chain.snapshot(),
@@ -366,18 +363,19 @@ impl World {
         let Some(node) = self.nodes.get_mut(&member) else { return };
         node.process = None;
         node.disk.crash();
-        node.down.push((self.now, u64::MAX));
         let much = node.mishaps.iter().find(|m| m.part.fault == Fault::Crash).map_or(0, |mishap| mishap.much);
         let back = self.now + 1 + (much >> 16) % (14 * VIEW_MS);
         self.timeline.note(self.now, &member.to_string(), || format!("is killed ({point:?})"));
         self.watch.mark("crash", format!("{point:?}").chars().take_while(|c| c.is_alphanumeric()).collect::<String>());
         self.at(back, Happening::Restart(member));
+        self.note_the_unwell();
     }
 
-    /// A node that is down takes no part in the run that is on.
-    fn note_the_absent(&mut self) {
+    /// Who is down, or suffers from something, counts as faulty in the run that is on; whichever run that is: with wrong
+    /// clocks views need not come when they should.
+    fn note_the_unwell(&mut self) {
         let Some(epoch) = self.watch.current_run() else { return };
-        for node in self.nodes.values().filter(|node| node.process.is_none() || node.stopped) {
+        for node in self.nodes.values().filter(|node| node.is_unwell(self.now)) {
             self.watch.unwell(node.member, epoch);
         }
     }
@@ -429,7 +427,7 @@ impl World {
                 if setup.epoch.0 > self.plan.epochs() => {}
             ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted { setup, .. }) => {
                 self.watch.setup(setup);
-                self.note_the_absent();
+                self.note_the_unwell();
                 self.timeline.note(now, "chain", || format!("the run for epoch {} begins", setup.epoch));
                 planned = self.coalition.setup(setup, now);
             }
@@ -444,6 +442,7 @@ impl World {
                 let views = self.plan.schedule().views_in_epoch;
                 let epoch = crate::epoch::EpochCounter(block.view.0 / views);
                 self.watch.epoch_over(epoch);
+                self.note_the_unwell();
                 self.watch.finalized(block);
                 self.timeline.note(now, "chain", || format!("view {}", block.view));
                 planned = self.coalition.block(block, now);
@@ -712,7 +711,7 @@ impl World {
                 let node = self.nodes.get_mut(&member)?;
                 node.stopped = true;
                 self.timeline.note(now, &member.to_string(), || format!("stops for good: {error}"));
-                self.note_the_absent();
+                self.note_the_unwell();
                 None
             }
         }
@@ -855,6 +854,9 @@ impl World {
             Some(node) => match node.process.as_mut().filter(|_| !node.stopped) {
                 None => Err("it is not running".to_owned()),
                 Some(process) => {
+                    if defect == Some(Defect::SharesInTheLog) && !process.core.wants_private() {
+                        log::warn!("not wanted: {}", crate::hex::encode(message.data.expose()));
+                    }
                     process.arrivals += 1;
                     let stolen =
                         defect == Some(Defect::FailedRunListensOn) && process.listens_on && process.arrivals % 2 == 0;
