@@ -31,6 +31,12 @@ impl Outbox {
         self.waiting.push(Job { outbound, failures: 0, due: now });
     }
 
+    /// Messages that wait.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The messages of this run are of no use any more.
     pub(crate) fn end_run(&mut self, instance: InstanceId) {
         self.waiting.retain(|job| job.outbound.message.dkg_instance_id != instance.as_str());

@@ -42,6 +42,12 @@ impl Publisher {
         }
     }
 
+    /// Posts and submissions that wait.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn add(&mut self, instance: InstanceId, publication: Publication) {
         // What an earlier run has left here can be of no use any more, and must not hold up this one.
         let before = self.waiting.len();

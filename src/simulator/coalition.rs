@@ -27,6 +27,10 @@ use crate::protocol::{Broadcast, encode_answer, encode_complaint, encode_share, 
 /// What a coalition has its members do.
 pub(super) enum Act {
     Post(String),
+    /// Somebody outside the committee posts.
+    StrangerPosts(String),
+    /// Somebody outside the committee sends.
+    StrangerSends(usize, PrivateMessage),
     Send(usize, PrivateMessage),
     Submit(InstanceId, DkgResult),
     /// Time for something that was put off.
@@ -446,6 +450,16 @@ impl Script {
                     for &to in honest {
                         acts.push(self.private(to, SecretBytes::new(vec![0; 33]), &other));
                     }
+                }
+            }
+            Fault::Stranger => {
+                if let Act::Post(content) = self.sign(encode_vector(&self.dealing.points), &instance) {
+                    acts.push(Act::StrangerPosts(content));
+                }
+                for &to in honest {
+                    let share = self.dealing.shares.get(to).map_or_else(|| SecretBytes::new(Vec::new()), encode_share);
+                    let message = PrivateMessage { data: share, dkg_instance_id: instance.as_str().to_owned() };
+                    acts.push(Act::StrangerSends(to, message));
                 }
             }
             Fault::BadSignatures => {

@@ -1,4 +1,27 @@
 //! What can go wrong: the attacks of malicious members, and the mishaps of honest ones.
+//!
+//! The attacks are those that are known of distributed key generation and its implementations, as far as they apply here:
+//!
+//! | attack | played by |
+//! | --- | --- |
+//! | bias of the key by the last dealer, rogue keys | last-to-speak, negated-vector, copied-vector, cancelling-pair |
+//! | another threshold, no entropy | long-vector, short-vector, low-degree, zero-secret |
+//! | points that are none, or outside the group | undecodable-vector, off-subgroup-vector |
+//! | equivocation | second-vector, second-share, second-answers |
+//! | messages on both sides of a phase's end | last-moment-vector, the late ones, wrong-moments, slow and lagging members |
+//! | replay from other runs, other members, other purposes | foreign-run, stolen-posts, bad-signatures, log-tricks |
+//! | extraction of shares by complaints | false-complaints, concerted-complaints, unsolicited-answers |
+//! | the split view | early-answers |
+//! | floods, poisoned batches, indices out of range | garbage-posts, private-flood, repeated-, malformed-complaints |
+//! | a bogus message in the place of the real one | second-share, malformed-shares, random-bytes |
+//! | punished duplicates | repeated-shares, and the network's own |
+//! | unknown senders | stranger |
+//! | a result that is not the members' | wrong-result, result-tricks |
+//! | a second dealing, a lost verdict after a crash | crash, store-failure |
+//! | stale access to the chain | lagging-board, board-outage, cut-off |
+//!
+//! Not here: what resharing would need (there is none), proofs of knowledge (there are none), and what threads can do to each
+//! other, which no run in one thread can show.
 
 use std::fmt;
 use std::str::FromStr;
@@ -71,6 +94,7 @@ faults! {
     ForeignRun "foreign-run" "Posts and sends messages of another run.",
     StolenPosts "stolen-posts" "Posts other members' envelopes as its own.",
     BadSignatures "bad-signatures" "Posts envelopes that nobody has signed, or with another key or for another purpose.",
+    Stranger "stranger" "Has somebody outside the committee send and post in the run.",
     RandomBytes "random-bytes" "Broadcasts and sends arbitrary bytes, properly signed.",
     WrongMoments "wrong-moments" "Says what is right in one phase in the others.",
     PrivateFlood "private-flood" "Sends every member private messages by the dozen.",
@@ -135,7 +159,7 @@ pub struct FaultSet(u64);
 
 impl FaultSet {
     /// Faults that there can be.
-    pub(super) const BITS: usize = 55;
+    pub(super) const BITS: usize = 60;
 
     /// No fault.
     pub const NONE: FaultSet = FaultSet(0);

@@ -16,7 +16,7 @@ use crate::committee::{MAX_MEMBERS, MIN_MEMBERS, threshold};
 /// A view in simulated milliseconds.
 pub(super) const VIEW_MS: u64 = 100;
 /// The seed's part of a run's number.
-const SEED_BITS: u32 = 56;
+const SEED_BITS: u32 = 52;
 /// Views after the third phase: to submit results and agree on one.
 const SETTLING_VIEWS: u64 = 8;
 /// Attacks that one malicious member combines at most, or mishaps of an honest one.
@@ -136,10 +136,23 @@ pub(super) struct Weather {
     pub(super) doubled: u32,
     /// Blocks that skip views, in percent.
     pub(super) skipping: u32,
+    /// Views in which a log chain's host does not answer at first, in percent.
+    pub(super) stalling: u32,
+    /// The whiteboard client of every node that never answers.
+    pub(super) dead_client: Option<usize>,
 }
 
 impl Weather {
-    const QUIET: Weather = Weather { link_ms: 5, block_ms: 5, call_ms: 5, failing: 0, doubled: 0, skipping: 0 };
+    const QUIET: Weather = Weather {
+        link_ms: 5,
+        block_ms: 5,
+        call_ms: 5,
+        failing: 0,
+        doubled: 0,
+        skipping: 0,
+        stalling: 0,
+        dead_client: None,
+    };
 }
 
 /// A run, spelled out.
@@ -182,6 +195,13 @@ impl Plan {
             failing: if dice.random_bool(0.5) { dice.random_range(0..=20) } else { 0 },
             doubled: if dice.random_bool(0.5) { dice.random_range(0..=30) } else { 0 },
             skipping: if dice.random_bool(0.5) { dice.random_range(0..=40) } else { 0 },
+            stalling: if dice.random_bool(0.5) { dice.random_range(0..=30) } else { 0 },
+            dead_client: None,
+        };
+        // With failing tries on top, a phase would not have room for all the waits.
+        let weather = match weather.failing {
+            0 if dice.random_bool(0.4) => Weather { dead_client: Some(0), ..weather },
+            _ => weather,
         };
         let uncompressed = dice.random_bool(0.2);
         let mut plan = Plan {
@@ -210,7 +230,10 @@ impl Plan {
         members.shuffle(&mut dice);
         let bearable = bearable(self.size);
         // One epoch in which more go wrong than can be borne; what comes after has to go well again.
-        let beyond = dice.random_ratio(1, 8).then(|| dice.random_range(1..=self.epochs));
+        let beyond = match self.epochs {
+            1 => dice.random_ratio(1, 8).then_some(1),
+            more => dice.random_ratio(1, 2).then(|| dice.random_range(1..more)),
+        };
         let most = if beyond.is_some() && self.epochs == 1 { self.size - 1 } else { bearable };
         let malicious = if attacks.is_empty() { 0 } else { dice.random_range(0..=most) };
         let (malicious, honest) = members.split_at(malicious);
@@ -225,7 +248,8 @@ impl Plan {
             } else {
                 bearable.saturating_sub(playing.len()).min(honest.len())
             };
-            let unlucky = if mishaps.is_empty() { 0 } else { dice.random_range(0..=left) };
+            let least = if beyond == Some(epoch) { (bearable + 1).min(left) } else { 0 };
+            let unlucky = if mishaps.is_empty() { 0 } else { dice.random_range(least..=left) };
             let mut honest = honest.to_vec();
             honest.shuffle(&mut dice);
             for member in honest.iter().take(unlucky) {

@@ -10,7 +10,9 @@ use super::plan::{Part, Plan, bearable};
 use crate::bls::{CombineError, Index, PublicKey, RANDOM_BEACON_TAG, combine};
 use crate::chain::DkgResult;
 use crate::committee::threshold;
-use crate::engine::{EngineEvent, INBOUND_LIMIT, RunReport, Verify};
+use crate::engine::{
+    EngineEvent, INBOUND_LIMIT, OUTBOUND_LIMIT, POST_LIMIT, REACTOR_INBOX, REPORTS_PER_NODE, RunReport, Verify,
+};
 use crate::envelope::{BroadcastMessage, PrivateMessage};
 use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header};
 use crate::hex;
@@ -28,7 +30,7 @@ pub enum Rule {
     Secrecy,
     /// No secret appears in an event or in the log.
     Discretion,
-    /// No honest member without a mishap is disqualified.
+    /// No honest member without a mishap is disqualified, or complained about by another.
     Fairness,
     /// With at most `t` members at fault, every other one ends with a committed key.
     Liveness,
@@ -130,10 +132,20 @@ struct File {
 /// What an honest member has sent, by purpose.
 type Sent = BTreeMap<(usize, String), Vec<u8>>;
 
+/// What waits in a node.
+pub(super) struct Queues {
+    pub(super) inbound: usize,
+    pub(super) outbound: usize,
+    pub(super) posts: usize,
+    pub(super) inbox: usize,
+}
+
 pub(super) struct Watch {
     plan: Plan,
     files: BTreeMap<u64, File>,
     sent: Sent,
+    /// Remarks and dropped posts that a member has told of, by run.
+    remarks: BTreeMap<(usize, u64), u32>,
     violation: Option<Violation>,
     pub(super) marks: BTreeSet<(&'static str, String)>,
 }
@@ -177,7 +189,14 @@ impl Secrets {
 impl Watch {
     pub(super) fn new(plan: &Plan) -> Self {
         SECRETS.set(Secrets { forbidden: Vec::new(), told: None });
-        Watch { plan: plan.clone(), files: BTreeMap::new(), sent: Sent::new(), violation: None, marks: BTreeSet::new() }
+        Watch {
+            plan: plan.clone(),
+            files: BTreeMap::new(),
+            sent: Sent::new(),
+            remarks: BTreeMap::new(),
+            violation: None,
+            marks: BTreeSet::new(),
+        }
     }
 
     pub(super) fn violation(&self) -> Option<&Violation> {
@@ -273,6 +292,9 @@ impl Watch {
         let Ok(message) = BroadcastMessage::from_json(content) else {
             return self.break_rule(Rule::Resilience, || format!("member {member} posts what is no envelope"));
         };
+        if let Broadcast::Complaint([accused]) = Broadcast::parse(&message.data) {
+            self.check_complaint(member, usize::from(*accused));
+        }
         let purpose = match Broadcast::parse(&message.data) {
             Broadcast::Vector(_) => "vector".to_owned(),
             Broadcast::Complaint(body) => format!("complaint about {body:?}"),
@@ -299,6 +321,14 @@ impl Watch {
         if leaked {
             self.break_rule(Rule::Discretion, || format!("member {member} tells a share in an event"));
         }
+        if matches!(event, EngineEvent::Flagged { .. } | EngineEvent::PostDropped { .. }) {
+            let told = self.remarks.entry((member, event.epoch().0)).or_default();
+            *told += 1;
+            // One for each member, and one for all strangers.
+            if *told > REPORTS_PER_NODE * (self.plan.size() as u32 + 1) {
+                self.break_rule(Rule::Limits, || format!("member {member} makes remarks without end"));
+            }
+        }
         match event {
             EngineEvent::Disqualified { epoch, dealer, reason } => {
                 self.mark("verdict", variant(reason));
@@ -310,6 +340,17 @@ impl Watch {
             EngineEvent::KeyCommitted { recovered: true, .. } => self.mark("event", "key-recovered"),
             EngineEvent::RunEnded(report) => self.ended(member, report),
             _ => {}
+        }
+    }
+
+    /// While the network keeps its promises, no honest member has anything to complain of about another.
+    fn check_complaint(&mut self, member: usize, accused: usize) {
+        let Some(epoch) = self.current_run() else { return };
+        let well = |member| !self.plan.malicious().contains(&member) && self.is_well(epoch, member);
+        if well(member) && well(accused) && self.keeps_promises(epoch) {
+            self.break_rule(Rule::Fairness, || {
+                format!("member {member} complains about the honest dealer {accused} in the run for epoch {epoch}")
+            });
         }
     }
 
@@ -348,9 +389,17 @@ impl Watch {
     }
 
     /// After each step of a node.
-    pub(super) fn stepped(&mut self, member: usize, inbound: usize) {
-        if inbound > INBOUND_LIMIT {
-            self.break_rule(Rule::Limits, || format!("{inbound} private messages wait at member {member}"));
+    pub(super) fn stepped(&mut self, member: usize, queues: &Queues) {
+        let Queues { inbound, outbound, posts, inbox } = *queues;
+        for (what, waiting, limit) in [
+            ("private messages", inbound, INBOUND_LIMIT),
+            ("messages on their way out", outbound, OUTBOUND_LIMIT),
+            ("posts", posts, POST_LIMIT),
+            ("events and pages", inbox, REACTOR_INBOX),
+        ] {
+            if waiting > limit {
+                self.break_rule(Rule::Limits, || format!("{waiting} {what} wait at member {member}; {limit} may"));
+            }
         }
         if let Some(line) = SECRETS.with_borrow_mut(|secrets| secrets.told.take()) {
             self.break_rule(Rule::Discretion, || format!("member {member} writes a share to the log: {line:.40}…"));

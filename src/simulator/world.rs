@@ -23,7 +23,7 @@ use super::node::{LogSide, Mishap, Node, Process, Told, Waiting, instant};
 use super::plan::{ChainKind, Plan, VIEW_MS};
 use super::timeline::{Timeline, deed};
 use super::verified::Verified;
-use super::watch::{Rule, Watch};
+use super::watch::{Queues, Rule, Watch};
 use super::{Outcome, Simulated};
 use crate::bls::VectorEncoding;
 use crate::chain::log::{ChainConfig, ChainEvent, ChainNode, ChainSpec, Follow, LogChain, Next, Payload};
@@ -46,6 +46,9 @@ const GRACE_MS: u64 = 6000;
 const GENESIS_MS: u64 = 1_000_000_000;
 /// So much can happen in one run for each member and view; one that goes on for longer does not end.
 const MAX_HAPPENINGS_PER_MEMBER_AND_VIEW: u64 = 400;
+
+/// Somebody outside every committee.
+const STRANGER: NodeId = NodeId::new([0xee; 32]);
 
 /// Something that happens.
 enum Happening {
@@ -287,6 +290,10 @@ impl World {
             let from = (epoch_first + schedule.setup_first_view) * VIEW_MS;
             let to = (epoch_first + schedule.views_in_epoch) * VIEW_MS;
             let (from, to) = match part.fault {
+                // All of phase 1: what it deals comes too late.
+                Fault::CutOff | Fault::BoardOutage if dice.random_bool(0.5) => {
+                    (from, from + (schedule.views_per_phase + dice.random_range(0..4)) * VIEW_MS)
+                }
                 Fault::CutOff | Fault::BoardOutage => {
                     let start = dice.random_range(from..to);
                     (start, (start + dice.random_range(1..=12 * VIEW_MS)).min(to))
@@ -542,9 +549,9 @@ impl World {
     }
 
     fn follow(&mut self, member: usize) {
-        let (now, last_view) = (self.now, self.last_view());
+        let (now, last_view, stalls) = (self.now, self.last_view(), self.host_stalls());
         let Some(node) = self.nodes.get_mut(&member) else { return };
-        let stalled = node.is_cut_off(now);
+        let stalled = node.is_cut_off(now) || stalls;
         let life = node.life;
         let Some(log) = &mut node.log else { return };
         if log.chain.replica().lock().header().view.0 >= last_view {
@@ -660,10 +667,15 @@ impl World {
                 return self.watch.break_rule(Rule::Resilience, || what);
             }
         };
-        let waiting = process.private.len();
+        let queues = Queues {
+            inbound: process.private.len(),
+            outbound: process.outbox.len(),
+            posts: process.publisher.len(),
+            inbox: process.inbox.len(),
+        };
         node.worked_off.store(process.core.worked_off().0, Ordering::Relaxed);
         let Some(effects) = self.persist(member, step, crash.as_ref()) else { return };
-        self.watch.stepped(member, waiting);
+        self.watch.stepped(member, &queues);
         let all = effects.len();
         for (done, effect) in effects.into_iter().enumerate() {
             if matches!(crash, Some(CrashPoint::AfterEffects(at)) if at % (all + 1) == done) {
@@ -980,12 +992,25 @@ impl World {
         }
     }
 
+    /// Whether the host of a log chain answers nobody, for the first part of a view.
+    fn host_stalls(&self) -> bool {
+        let mut dice = dice(self.plan.seed(), Draw::Blocks, self.now / VIEW_MS, u64::MAX);
+        self.plan.chain() == ChainKind::Log
+            && dice.random_range(0..100) < self.plan.weather().stalling
+            && self.now % VIEW_MS < dice.random_range(0..VIEW_MS / 2)
+    }
+
     /// Why a call to the board fails before it gets there; the call may have been heard all the same.
-    fn call_fails(&mut self, member: usize) -> Option<(ClientError, bool)> {
+    fn call_fails(&mut self, member: usize, client: usize) -> Option<(ClientError, bool)> {
         let failing = self.plan.weather().failing;
+        let dead = self.plan.chain() == ChainKind::Contract && self.plan.weather().dead_client == Some(client);
+        let stalls = dead || self.host_stalls();
         let mut dice = self.dice(Draw::Calls);
         let node = self.nodes.get_mut(&member)?;
         let unavailable = |why: &str| ClientError::Unavailable(why.to_owned());
+        if stalls {
+            return Some((unavailable("no answer"), false));
+        }
         if node.is_cut_off(self.now) || node.suffers(Fault::BoardOutage, self.now).is_some() {
             return Some((unavailable("no connection"), false));
         }
@@ -1000,7 +1025,7 @@ impl World {
         from: u64,
         as_of: &Header,
     ) -> Result<Vec<BoardMessage>, ClientError> {
-        if let Some((error, _)) = self.call_fails(member) {
+        if let Some((error, _)) = self.call_fails(member, client) {
             return Err(error);
         }
         let node = self.nodes.get(&member).ok_or_else(|| ClientError::Refused("no such node".into()))?;
@@ -1028,15 +1053,17 @@ impl World {
     fn publish(&mut self, member: usize) {
         let now = instant(self.base, self.now);
         let Some(process) = self.nodes.get_mut(&member).and_then(|node| node.process.as_mut()) else { return };
-        let Some((_, instance, publication)) = process.publisher.due(now) else { return self.publish_again(member) };
+        let Some((client, instance, publication)) = process.publisher.due(now) else {
+            return self.publish_again(member);
+        };
         let (post, result) = match publication {
             Publication::Post(content) => (Some(content.clone()), None),
             Publication::Submission(result) => (None, Some(result.clone())),
         };
         let instance = instance.clone();
         let outcome = match (post, result) {
-            (Some(content), _) => self.post(member, &content),
-            (_, Some(result)) => self.submit(member, &instance, &result),
+            (Some(content), _) => self.post(member, client, &content),
+            (_, Some(result)) => self.submit(member, client, &instance, &result),
             _ => Ok(()),
         };
         let random = self.dice(Draw::Turn).next_u64();
@@ -1050,10 +1077,10 @@ impl World {
         self.again(member, PartOfNode::Publisher, next);
     }
 
-    fn post(&mut self, member: usize, content: &str) -> Result<(), ClientError> {
+    fn post(&mut self, member: usize, client: usize, content: &str) -> Result<(), ClientError> {
         let planned = self.coalition.overhear(member, content, self.now);
         self.rush(planned);
-        match self.call_fails(member) {
+        match self.call_fails(member, client) {
             Some((error, false)) => return Err(error),
             Some((error, true)) => {
                 let _ = self.put_on_board(member, content);
@@ -1110,10 +1137,16 @@ impl World {
         }
     }
 
-    fn submit(&mut self, member: usize, instance: &InstanceId, result: &DkgResult) -> Result<(), ClientError> {
+    fn submit(
+        &mut self,
+        member: usize,
+        client: usize,
+        instance: &InstanceId,
+        result: &DkgResult,
+    ) -> Result<(), ClientError> {
         let planned = self.coalition.overhear_result(result, self.now);
         self.schedule(planned);
-        match self.call_fails(member) {
+        match self.call_fails(member, client) {
             Some((error, false)) => return Err(error),
             Some((error, true)) => {
                 let _ = self.put_result(member, instance, result);
@@ -1173,6 +1206,19 @@ impl World {
                     self.watch.mark("dropped post", "refused by the board");
                 }
                 self.schedule(planned);
+            }
+            Act::StrangerPosts(content) => {
+                self.timeline.note(self.now, "stranger", || as_played(deed(&content)));
+                let taken = match &mut self.chain {
+                    Chain::Contract(chain) => chain.post(STRANGER, &content).is_ok(),
+                    Chain::Log(_) => false,
+                };
+                if taken {
+                    self.watch.break_rule(Rule::Resilience, || "the board takes a stranger's post".to_owned());
+                }
+            }
+            Act::StrangerSends(to, message) => {
+                self.at(self.now + 1, Happening::Arrives { from: STRANGER, to, message, job: None });
             }
             Act::Send(to, message) => {
                 self.timeline.note(self.now, &who, || as_played(format!("sends member {to} a private message")));
