@@ -87,7 +87,7 @@
 //! # Features
 //!
 //! `cli` (default) is the `dkg` command. `log-chain` is the chain for members that have none. Without default features the
-//! crate is the embeddable engine: 44 crates, no async runtime.
+//! crate is the embeddable engine: 42 crates, no async runtime.
 
 // `unsafe` is for the calls into blst alone.
 #![deny(unsafe_code)]
@@ -116,6 +116,8 @@ mod secret;
 pub mod simulator;
 #[forbid(unsafe_code)]
 pub mod store;
+#[forbid(unsafe_code)]
+mod sync;
 #[forbid(unsafe_code)]
 pub mod wire;
 

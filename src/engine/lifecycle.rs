@@ -1,16 +1,13 @@
 //! How threads start, wait and stop.
 //!
-//! Every thread has one inbox and waits nowhere else. A stop raises a flag and wakes the inbox, so a thread notices it
-//! whatever it is waiting for, and takes nothing out of its inbox after that.
+//! Every thread has one inbox and waits nowhere else. Messages, wake-ups and the stop are under one lock, so that there is
+//! no moment between looking and falling asleep, and nothing is taken out of an inbox that has been stopped.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, catch_panic, now, thread, wait_patiently};
 
 /// How long a stop waits for a thread that is inside the host's code before it goes on without it.
 pub const STOP_LIMIT: Duration = Duration::from_millis(900);
@@ -55,11 +52,11 @@ impl<T: Clone> Signal<T> {
 
     /// Waits for the signal, but not longer than `limit`.
     pub fn wait_timeout(&self, limit: Duration) -> Option<T> {
-        let deadline = Instant::now() + limit;
+        let deadline = now() + limit;
         let (slot, condition) = &*self.0;
         let mut slot = slot.lock();
         while slot.is_none() {
-            if condition.wait_until(&mut slot, deadline).timed_out() {
+            if wait_patiently(condition, &mut slot, deadline) {
                 break;
             }
         }
@@ -68,30 +65,31 @@ impl<T: Clone> Signal<T> {
 }
 
 /// The sending side of a thread's inbox.
-pub(crate) struct Mailbox<T> {
-    sender: Sender<Option<T>>,
-    stop: Arc<AtomicBool>,
-    woken: Arc<AtomicBool>,
-}
-
-impl<T> Clone for Mailbox<T> {
-    fn clone(&self) -> Self {
-        Mailbox { sender: self.sender.clone(), stop: Arc::clone(&self.stop), woken: Arc::clone(&self.woken) }
-    }
-}
+pub(crate) struct Mailbox<T>(Arc<Shared<T>>);
 
 /// The receiving side, owned by the thread.
-pub(crate) struct Inbox<T> {
-    receiver: Receiver<Option<T>>,
-    stop: Arc<AtomicBool>,
-    /// A wake-up is in the inbox; one is enough, and more would crowd out messages.
-    woken: Arc<AtomicBool>,
+pub(crate) struct Inbox<T>(Arc<Shared<T>>);
+
+struct Shared<T> {
+    contents: Mutex<Contents<T>>,
+    limit: usize,
+    /// There is something for the thread.
+    news: Condvar,
+    /// There is room for one message more.
+    room: Condvar,
 }
 
-/// What came of waiting.
+struct Contents<T> {
+    messages: VecDeque<T>,
+    /// The thread shall look around. However often it is asked to, once will do, and takes no message's place.
+    woken: bool,
+    stopped: bool,
+}
+
+/// What came of waiting. Whatever it is, the thread has to look around: no wake-up from before is left.
 pub(crate) enum Received<T> {
     Message(T),
-    /// Nothing to take, but look around; or the time is up.
+    /// Nothing to take; or the time is up.
     Woken,
     Stopped,
 }
@@ -105,86 +103,113 @@ pub(crate) enum Refused {
 
 /// An inbox for at most `limit` messages.
 pub(crate) fn inbox<T>(limit: usize) -> (Mailbox<T>, Inbox<T>) {
-    let (sender, receiver) = bounded(limit);
-    let stop = Arc::new(AtomicBool::new(false));
-    let woken = Arc::new(AtomicBool::new(false));
-    (Mailbox { sender, stop: Arc::clone(&stop), woken: Arc::clone(&woken) }, Inbox { receiver, stop, woken })
+    let contents = Mutex::new(Contents { messages: VecDeque::new(), woken: false, stopped: false });
+    let shared = Arc::new(Shared { contents, limit, news: Condvar::new(), room: Condvar::new() });
+    (Mailbox(Arc::clone(&shared)), Inbox(shared))
+}
+
+impl<T> Clone for Mailbox<T> {
+    fn clone(&self) -> Self {
+        Mailbox(Arc::clone(&self.0))
+    }
 }
 
 impl<T> Mailbox<T> {
     /// Hands a message over, waiting while the inbox is full.
     pub(crate) fn send(&self, message: T) -> Result<(), Refused> {
-        if self.stop.load(Ordering::Acquire) {
-            return Err(Refused::Stopped);
+        let mut contents = self.0.contents.lock();
+        while !contents.stopped && contents.messages.len() >= self.0.limit {
+            self.0.room.wait(&mut contents);
         }
-        self.sender.send(Some(message)).map_err(|_| Refused::Stopped)
+        self.0.put(&mut contents, message)
     }
 
     /// Hands a message over, or refuses at once.
     pub(crate) fn try_send(&self, message: T) -> Result<(), Refused> {
-        if self.stop.load(Ordering::Acquire) {
-            return Err(Refused::Stopped);
-        }
-        self.sender.try_send(Some(message)).map_err(|error| match error {
-            TrySendError::Full(_) => Refused::Full,
-            TrySendError::Disconnected(_) => Refused::Stopped,
-        })
+        self.0.put(&mut self.0.contents.lock(), message)
     }
 
-    /// Makes the thread look around. A full inbox needs no waking: its thread is not asleep.
+    /// Makes the thread look around.
     pub(crate) fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel) && self.sender.try_send(None).is_err() {
-            self.woken.store(false, Ordering::Release);
-        }
+        self.0.contents.lock().woken = true;
+        self.0.news.notify_one();
     }
 
-    /// Asks the thread to end.
+    /// Asks the thread to end. Nobody waits for room any more.
     pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        let _ = self.sender.try_send(None);
+        self.0.stop();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.0.contents.lock().stopped
     }
 }
 
 impl<T> Inbox<T> {
     /// Waits for the next message, until `deadline` if there is one.
     pub(crate) fn receive(&self, deadline: Option<Instant>) -> Received<T> {
-        if self.stop.load(Ordering::Acquire) {
-            return Received::Stopped;
-        }
-        let received = match deadline {
-            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(deadline) => self.receiver.recv_deadline(deadline),
-        };
-        // Before anything is looked at: who has something new from here on wakes us again.
-        if matches!(received, Ok(None)) {
-            self.woken.store(false, Ordering::Release);
-        }
-        if self.stop.load(Ordering::Acquire) {
-            return Received::Stopped;
-        }
-        match received {
-            Ok(Some(message)) => Received::Message(message),
-            Ok(None) | Err(RecvTimeoutError::Timeout) => Received::Woken,
-            // Nobody is left who could say anything.
-            Err(RecvTimeoutError::Disconnected) => Received::Stopped,
+        let mut contents = self.0.contents.lock();
+        let mut late = false;
+        loop {
+            if contents.stopped {
+                return Received::Stopped;
+            }
+            let woken = std::mem::take(&mut contents.woken);
+            if let Some(message) = contents.messages.pop_front() {
+                self.0.room.notify_one();
+                return Received::Message(message);
+            }
+            if woken || late {
+                return Received::Woken;
+            }
+            match deadline {
+                None => self.0.news.wait(&mut contents),
+                Some(deadline) => late = self.0.news.wait_until(&mut contents, deadline).timed_out(),
+            }
         }
     }
 
     /// Whether the thread has been asked to end.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.0.contents.lock().stopped
+    }
+}
+
+impl<T> Drop for Inbox<T> {
+    fn drop(&mut self) {
+        self.0.stop();
+        // What nobody will take is let go of now, and not when the last mailbox is.
+        let _left = std::mem::take(&mut self.0.contents.lock().messages);
+    }
+}
+
+impl<T> Shared<T> {
+    fn put(&self, contents: &mut Contents<T>, message: T) -> Result<(), Refused> {
+        if contents.stopped {
+            return Err(Refused::Stopped);
+        }
+        if contents.messages.len() >= self.limit {
+            return Err(Refused::Full);
+        }
+        contents.messages.push_back(message);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.contents.lock().stopped = true;
+        self.news.notify_one();
+        self.room.notify_all();
     }
 }
 
 /// A named thread that says when it has ended.
 pub(crate) struct Worker {
     name: String,
-    handle: thread::JoinHandle<()>,
+    id: thread::ThreadId,
     finished: Signal<()>,
+    /// Until somebody has joined it.
+    handle: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 /// A thread could not be started.
@@ -216,29 +241,31 @@ impl Worker {
         let handle = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                if catch_unwind(AssertUnwindSafe(body)).is_err() {
+                if catch_panic(body).is_none() {
                     panicked();
                 }
                 raise.raise(());
             })
             .map_err(|error| SpawnError { name: name.to_owned(), reason: error.to_string() })?;
-        Ok(Worker { name: name.to_owned(), handle, finished })
+        let (id, handle) = (handle.thread().id(), Mutex::new(Some(handle)));
+        Ok(Worker { name: name.to_owned(), id, finished, handle })
     }
 
-    /// Waits for the thread to end, until `deadline`; a thread that is late is left to itself.
-    pub(crate) fn join_by(self, deadline: Instant) -> Result<(), Stuck> {
-        match self.finished.wait_timeout(deadline.saturating_duration_since(Instant::now())) {
+    /// Waits for the thread to end, until `deadline`; a thread that is late is left to itself. Several may wait. Called on
+    /// the thread itself (by the host's code there) it does not wait: the thread ends when that code returns.
+    pub(crate) fn join_by(&self, deadline: Instant) -> Result<(), Stuck> {
+        if self.id == thread::current().id() {
+            return Ok(());
+        }
+        match self.finished.wait_timeout(deadline.saturating_duration_since(now())) {
             Some(()) => {
-                // The body's panic has been caught and told.
-                let _ = self.handle.join();
+                if let Some(handle) = self.handle.lock().take() {
+                    // The body's panic has been caught and told.
+                    let _ = handle.join();
+                }
                 Ok(())
             }
-            None => Err(Stuck(self.name)),
+            None => Err(Stuck(self.name.clone())),
         }
-    }
-
-    /// Whether this is the thread we are on.
-    pub(crate) fn is_current(&self) -> bool {
-        self.handle.thread().id() == thread::current().id()
     }
 }

@@ -10,18 +10,17 @@
 //! call the network.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
+use std::time::Duration;
 
 use super::lifecycle::{Inbox, Mailbox, Received, STOP_LIMIT, SpawnError, Stuck, Worker, inbox};
 use super::mail::{DispatcherInput, Job};
 use super::outbox::Outbox;
-use super::retry::{MAX_WAIT, RetryPolicy, jitter};
+use super::retry::{MAX_WAIT, RetryPolicy};
 use super::tunnel::BrokerTunnel;
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::network::{Inbound, InboundError, Network};
+use crate::sync::{now, random};
 
 /// Inputs the dispatcher's inbox holds at most.
 const DISPATCHER_INBOX: usize = 4096;
@@ -62,7 +61,7 @@ pub struct MessagingEngine {
     network: Arc<dyn Network>,
     dispatcher: Mailbox<DispatcherInput>,
     senders: Vec<Mailbox<Job>>,
-    workers: Mutex<Vec<Worker>>,
+    workers: Vec<Worker>,
 }
 
 impl MessagingEngine {
@@ -77,28 +76,27 @@ impl MessagingEngine {
     ) -> Result<Self, SpawnError> {
         let (dispatcher, dispatcher_inbox) = inbox(DISPATCHER_INBOX);
         let (senders, sender_inboxes): (Vec<_>, Vec<_>) = (0..SENDER_THREADS).map(|_| inbox::<Job>(1)).unzip();
-        let engine = MessagingEngine {
+        let mut engine = MessagingEngine {
             tunnel: tunnel.clone(),
             network: Arc::clone(&network),
             dispatcher: dispatcher.clone(),
             senders: senders.clone(),
-            workers: Mutex::new(Vec::new()),
+            workers: Vec::new(),
         };
         let panicked = |what: &'static str| move || log::error!("the messaging engine's {what} has panicked");
-        let mut workers = vec![Worker::spawn(
+        engine.workers.push(Worker::spawn(
             "dkg-dispatch",
             move || dispatch(&dispatcher_inbox, Outbox::new(config.policy()), &senders),
             panicked("dispatcher"),
-        )?];
+        )?);
         for (number, inbox) in sender_inboxes.into_iter().enumerate() {
             let (network, dispatcher) = (Arc::clone(&network), dispatcher.clone());
-            workers.push(Worker::spawn(
+            engine.workers.push(Worker::spawn(
                 &format!("dkg-send-{number}"),
                 move || send(number, &inbox, &*network, &dispatcher),
                 panicked("sender"),
             )?);
         }
-        *engine.workers.lock() = workers;
         tunnel.connect_dispatcher(dispatcher);
         Ok(engine)
     }
@@ -114,7 +112,7 @@ impl MessagingEngine {
         self.tunnel.arrived(origin, message)
     }
 
-    /// Stops the threads, whatever they are waiting for. A second call does nothing.
+    /// Stops the threads, whatever they are waiting for, and waits until they have ended.
     ///
     /// # Errors
     /// The host's network did not return after its shutdown; its thread is left to itself.
@@ -122,9 +120,8 @@ impl MessagingEngine {
         self.dispatcher.stop();
         self.senders.iter().for_each(Mailbox::stop);
         self.network.shutdown();
-        let deadline = Instant::now() + STOP_LIMIT;
-        let workers = std::mem::take(&mut *self.workers.lock());
-        workers.into_iter().map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
+        let deadline = now() + STOP_LIMIT;
+        self.workers.iter().map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
     }
 }
 
@@ -146,7 +143,7 @@ fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, senders: &[Mailb
     let mut idle: Vec<usize> = (0..senders.len()).collect();
     loop {
         while let Some(&sender) = idle.last() {
-            let Some(job) = outbox.take_due(Instant::now()) else { break };
+            let Some(job) = outbox.take_due(now()) else { break };
             idle.pop();
             if senders.get(sender).is_none_or(|mailbox| mailbox.send(job).is_err()) {
                 return;
@@ -155,12 +152,12 @@ fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, senders: &[Mailb
         // With no sender idle nothing can be sent, whatever is due; the sender's word will wake us.
         let until = if idle.is_empty() { None } else { outbox.next_due() };
         match inbox.receive(until) {
-            Received::Message(DispatcherInput::Send(outbound)) => outbox.add(outbound, Instant::now()),
+            Received::Message(DispatcherInput::Send(outbound)) => outbox.add(outbound, now()),
             Received::Message(DispatcherInput::EndRun(instance)) => outbox.end_run(instance),
             Received::Message(DispatcherInput::Sent { sender, job, result }) => {
                 idle.push(sender);
                 if let Err(error) = result {
-                    outbox.failed(job, &error, Instant::now(), jitter());
+                    outbox.failed(job, &error, now(), random());
                 }
             }
             Received::Woken => {}

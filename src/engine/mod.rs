@@ -44,6 +44,8 @@ mod publisher;
 mod randomness;
 mod reactor;
 mod retry;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod step;
 mod tunnel;
 mod whiteboard;

@@ -131,7 +131,7 @@ mod tests {
         let run = |epoch| InstanceId::new("test", EpochCounter(epoch));
         let mut publisher = Publisher::new(1, WhiteboardConfig::default());
         publisher.take(PublisherInput::Submit { instance: run(1), result: DkgResult::Empty });
-        let now = Instant::now();
+        let now = crate::sync::now();
         publisher.tried(Err(ClientError::Unavailable("away".into())), now, 0);
         assert!(publisher.due(now).is_none(), "it waits before it tries again");
         publisher.take(PublisherInput::Post { instance: run(2), content: "a vector".into() });

@@ -1,11 +1,6 @@
 //! The ReactorEngine: owns the run. One thread around the [`Core`], and the poller and publisher it commands.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
-
-use parking_lot::Mutex;
 
 use super::controller::ControllerFactory;
 use super::core::{Core, CoreError, DEFAULT_POLL_STEP};
@@ -20,6 +15,8 @@ use super::whiteboard::{self, WhiteboardConfig};
 use crate::chain::DkgContractClient;
 use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View};
 use crate::store::{DkgState, StoreError};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{catch_panic, now};
 
 /// Events and pages the reactor's inbox holds; a host that is further ahead waits.
 pub const REACTOR_INBOX: usize = 1024;
@@ -115,7 +112,7 @@ pub struct ReactorEngine {
     worked_off: Arc<AtomicU64>,
     ready: Signal<Result<(), EngineError>>,
     done: Signal<Result<(), EngineError>>,
-    worker: Mutex<Option<Worker>>,
+    worker: Worker,
 }
 
 /// Hands the chain's events to an engine. Clones go to the same engine.
@@ -154,14 +151,6 @@ impl ReactorEngine {
         let (reactor, reactor_inbox) = inbox(REACTOR_INBOX);
         let (poller, poller_inbox) = inbox(BOARD_INBOX);
         let (publisher, publisher_inbox) = inbox(BOARD_INBOX);
-        let engine = ReactorEngine {
-            reactor: reactor.clone(),
-            clients: parts.clients.clone(),
-            worked_off: Arc::default(),
-            ready: Signal::new(),
-            done: Signal::new(),
-            worker: Mutex::new(None),
-        };
         let failure: Signal<EngineError> = Signal::new();
         let fail = |what: &'static str| {
             let (failure, reactor) = (failure.clone(), reactor.clone());
@@ -171,46 +160,47 @@ impl ReactorEngine {
             }
         };
         let ReactorParts { config, snapshot, state, factory, clients, tunnel, randomness, observer } = parts;
+        let mut board = Board { poller, publisher, clients: clients.clone(), workers: Vec::new() };
         let reading = {
             let (clients, reactor) = (clients.clone(), reactor.clone());
-            let body = move || whiteboard::poll(&poller_inbox, &clients, config.whiteboard, &reactor);
-            Worker::spawn("dkg-poller", body, fail("whiteboard poller"))?
+            move || whiteboard::poll(&poller_inbox, &clients, config.whiteboard, &reactor)
         };
+        board.workers.push(Worker::spawn("dkg-poller", reading, fail("whiteboard poller"))?);
         let posting = {
             let clients = clients.clone();
-            let body = move || whiteboard::publish(&publisher_inbox, &clients, config.whiteboard);
-            Worker::spawn("dkg-publisher", body, fail("whiteboard publisher"))?
+            move || whiteboard::publish(&publisher_inbox, &clients, config.whiteboard)
         };
+        board.workers.push(Worker::spawn("dkg-publisher", posting, fail("whiteboard publisher"))?);
         tunnel.connect_reactor(reactor.clone());
-        let board = Board { poller, publisher, clients, workers: vec![reading, posting] };
+        let worked_off = Arc::<AtomicU64>::default();
+        let (ready, done) = (Signal::new(), Signal::new());
         let mut runner = Runner {
             core: Core::new(factory, config.poll_step, randomness),
             state,
             tunnel,
             observer,
             board,
-            worked_off: Arc::clone(&engine.worked_off),
+            worked_off: Arc::clone(&worked_off),
         };
-        let (ready, done) = (engine.ready.clone(), engine.done.clone());
-        let told = failure.clone();
+        let (is_ready, is_done) = (ready.clone(), done.clone());
         let body = move || {
             // The host's store and observer run in here. Whatever becomes of them, the other threads are ended in order.
-            let ran = catch_unwind(AssertUnwindSafe(|| runner.run(&reactor_inbox, snapshot, &ready)))
+            let ran = catch_panic(|| runner.run(&reactor_inbox, snapshot, &is_ready))
                 .unwrap_or(Err(EngineError::Panicked("reactor")));
             drop(reactor_inbox);
             let stopped = runner.board.stop();
             drop(runner);
-            let result = ran.and(told.get().map_or(Ok(()), Err)).and(stopped.map_err(EngineError::from));
+            let result = ran.and(failure.get().map_or(Ok(()), Err)).and(stopped.map_err(EngineError::from));
             if let Err(error) = &result {
                 log::error!("the DKG engine has stopped for good: {error}");
             }
-            ready.raise(result.clone());
-            done.raise(result);
+            is_ready.raise(result.clone());
+            is_done.raise(result);
         };
-        let done = engine.done.clone();
-        let panicked = move || done.raise(Err(EngineError::Panicked("reactor")));
-        *engine.worker.lock() = Some(Worker::spawn("dkg-reactor", body, panicked)?);
-        Ok(engine)
+        let is_done = done.clone();
+        let panicked = move || is_done.raise(Err(EngineError::Panicked("reactor")));
+        let worker = Worker::spawn("dkg-reactor", body, panicked)?;
+        Ok(ReactorEngine { reactor, clients, worked_off, ready, done, worker })
     }
 
     /// Raised when the engine has dealt with where the chain stood at its start; or with what kept it from that.
@@ -253,14 +243,8 @@ impl ReactorEngine {
         for client in &self.clients {
             client.shutdown();
         }
-        if let Some(worker) = self.worker.lock().take() {
-            if worker.is_current() {
-                // An observer has dropped the engine on its own thread, which ends by itself.
-                return Ok(());
-            }
-            // The reactor itself waits up to one limit for the two threads it commands.
-            worker.join_by(Instant::now() + STOP_LIMIT + STOP_LIMIT / 10)?;
-        }
+        // The reactor itself waits up to one limit for the two threads it commands.
+        self.worker.join_by(now() + STOP_LIMIT + STOP_LIMIT / 10)?;
         self.done.get().unwrap_or(Ok(()))
     }
 }
@@ -286,8 +270,16 @@ impl Board {
         self.poller.stop();
         self.publisher.stop();
         self.clients.iter().for_each(|client| client.shutdown());
-        let deadline = Instant::now() + STOP_LIMIT;
+        let deadline = now() + STOP_LIMIT;
         self.workers.drain(..).map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
+    }
+}
+
+impl Drop for Board {
+    /// An engine that could not be started whole leaves no thread waiting.
+    fn drop(&mut self) {
+        self.poller.stop();
+        self.publisher.stop();
     }
 }
 

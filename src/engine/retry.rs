@@ -39,13 +39,6 @@ impl RetryPolicy {
     }
 }
 
-/// A number to spread a wait by.
-pub(super) fn jitter() -> u64 {
-    use rand::TryRng;
-    // Jitter only spreads load: the middle will do if the system has no randomness to give.
-    rand::rngs::SysRng.try_next_u64().unwrap_or(u64::MAX / 2)
-}
-
 /// Failures in a row after which the next client is tried.
 pub const FAILURES_BEFORE_NEXT: u32 = 2;
 

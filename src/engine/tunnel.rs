@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::inbound::FairQueue;
 use super::lifecycle::Mailbox;
 use super::mail::{DispatcherInput, Outbound, ReactorInput};
@@ -14,6 +12,7 @@ use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::epoch::InstanceId;
 use crate::network::InboundError;
+use crate::sync::Mutex;
 
 /// Joins one [`MessagingEngine`](super::MessagingEngine) to one [`ReactorEngine`](super::ReactorEngine). Clones are the same
 /// tunnel.

@@ -4,14 +4,15 @@
 //! decided by [`Poller`] and [`Publisher`]; the threads wait and call the client.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::lifecycle::{Inbox, Mailbox, Received};
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::poller::{Poller, READ_PAGE};
 use super::publisher::{Publication, Publisher};
-use super::retry::{RetryPolicy, jitter};
+use super::retry::RetryPolicy;
 use crate::chain::DkgContractClient;
+use crate::sync::{now, random};
 
 /// How a node deals with a whiteboard that does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,18 +57,18 @@ pub(super) fn poll(
     let mut poller = Poller::new(clients.len(), config);
     loop {
         match inbox.receive(poller.next_due()) {
-            Received::Message(PollerInput::Read(request)) => poller.read(request, Instant::now()),
+            Received::Message(PollerInput::Read(request)) => poller.read(request, now()),
             Received::Message(PollerInput::Abandon) => poller.abandon(),
             Received::Woken => {}
             Received::Stopped => return,
         }
-        let Some(call) = poller.due(Instant::now()) else { continue };
+        let Some(call) = poller.due(now()) else { continue };
         let Some(client) = clients.get(call.client) else { continue };
         let result = client.read_broadcast(call.from_index, &call.as_of, READ_PAGE);
         if inbox.is_stopped() {
             return;
         }
-        let told = poller.tried(result, Instant::now(), jitter());
+        let told = poller.tried(result, now(), random());
         if told.is_some_and(|input| reactor.send(ReactorInput::Board(input)).is_err()) {
             return;
         }
@@ -78,12 +79,12 @@ pub(super) fn poll(
 pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContractClient>], config: WhiteboardConfig) {
     let mut publisher = Publisher::new(clients.len(), config);
     loop {
-        match inbox.receive(publisher.next_due(Instant::now())) {
+        match inbox.receive(publisher.next_due(now())) {
             Received::Message(input) => publisher.take(input),
             Received::Woken => {}
             Received::Stopped => return,
         }
-        let Some((client, instance, publication)) = publisher.due(Instant::now()) else { continue };
+        let Some((client, instance, publication)) = publisher.due(now()) else { continue };
         let Some(client) = clients.get(client) else { continue };
         let result = match publication {
             Publication::Post(content) => client.broadcast(content),
@@ -92,6 +93,6 @@ pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContr
         if inbox.is_stopped() {
             return;
         }
-        publisher.tried(result, Instant::now(), jitter());
+        publisher.tried(result, now(), random());
     }
 }

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use parking_lot::RwLock;
-
 use super::{Inbound, Network, NetworkError};
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
+use crate::sync::Mutex;
 
 /// Joins nodes in one process. Clones are the same network.
 #[derive(Clone, Default)]
 pub struct MemoryNetwork {
-    nodes: Arc<RwLock<BTreeMap<NodeId, Weak<dyn Inbound>>>>,
+    nodes: Arc<Mutex<BTreeMap<NodeId, Weak<dyn Inbound>>>>,
 }
 
 /// One node's access to a [`MemoryNetwork`].
@@ -35,13 +34,13 @@ impl MemoryNetwork {
     /// From now on messages to `node` are delivered here, for as long as it lives.
     pub fn attach<I: Inbound + 'static>(&self, node: NodeId, inbound: &Arc<I>) {
         let inbound: Weak<I> = Arc::downgrade(inbound);
-        self.nodes.write().insert(node, inbound);
+        self.nodes.lock().insert(node, inbound);
     }
 }
 
 impl Network for MemoryPort {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
-        let inbound = self.network.nodes.read().get(to).and_then(Weak::upgrade);
+        let inbound = self.network.nodes.lock().get(to).and_then(Weak::upgrade);
         let unreachable = |why: String| NetworkError::Unreachable(*to, why);
         let inbound = inbound.ok_or_else(|| unreachable("it is not running".into()))?;
         inbound.deliver(self.me, message.clone()).map_err(|error| unreachable(error.to_string()))

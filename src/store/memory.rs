@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use parking_lot::Mutex;
-
 use super::{Store, StoreError};
 use crate::epoch::EpochCounter;
 use crate::secret::SecretBytes;
+use crate::sync::Mutex;
 
 /// Keeps records for as long as it lives.
 #[derive(Default)]

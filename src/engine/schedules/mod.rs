@@ -1,0 +1,3 @@
+//! The engine's parts under a scheduler: see [`crate::sync`]. Whole engines are in `tests/shuttle.rs`.
+
+mod lifecycle;
