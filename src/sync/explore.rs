@@ -12,7 +12,9 @@
 use std::env;
 
 use rand::TryRng;
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
+use shuttle::sync::{Condvar, Mutex};
 use shuttle::{Config, MaxSteps, Runner};
 
 /// Decisions in one schedule at most. One that takes more goes round in circles.
@@ -41,4 +43,34 @@ pub(crate) fn explore(schedules: usize, body: fn()) {
     let run = run(Box::new(RandomScheduler::new_from_seed(seed, schedules.div_ceil(2))))
         + run(Box::new(PctScheduler::new_from_seed(seed, DEPTH, schedules / 2)));
     assert_eq!(run, schedules);
+}
+
+/// A number below `limit`, of the schedule's choice.
+pub(crate) fn choose(limit: usize) -> usize {
+    thread_rng().gen_range(0..limit)
+}
+
+/// A value that can be waited for, without a deadline: what never comes is a deadlock.
+#[derive(Default)]
+pub(crate) struct Watched<T> {
+    value: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Watched<T> {
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(&mut self.value.lock().unwrap());
+        self.changed.notify_all();
+        result
+    }
+
+    pub(crate) fn wait<R>(&self, mut ready: impl FnMut(&T) -> Option<R>) -> R {
+        let mut value = self.value.lock().unwrap();
+        loop {
+            match ready(&value) {
+                Some(result) => return result,
+                None => value = self.changed.wait(value).unwrap(),
+            }
+        }
+    }
 }
