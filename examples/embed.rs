@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 #[derive(Default)] // What this host's nodes share. A real one has sockets and a chain here.
 struct World {
-    engines: BTreeMap<NodeId, Arc<MessagingEngine>>,
+    nodes: BTreeMap<NodeId, InboundHandle>,
     board: Vec<BoardMessage>,
     results: Vec<DkgResult>,
     delivered: usize,
@@ -28,8 +28,8 @@ impl Port {
 impl Network for Port {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
         let away = || NetworkError::Unreachable(*to, "not running, or busy".into());
-        let engine = self.0.0.lock().engines.get(to).cloned().ok_or_else(away)?;
-        engine.process(self.1, message.clone()).map_err(|_| away())?;
+        let node = self.0.0.lock().nodes.get(to).cloned().ok_or_else(away)?;
+        node.deliver(self.1, message.clone()).map_err(|_| away())?;
         self.change(|world| world.delivered += 1);
         Ok(())
     }
@@ -65,14 +65,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let wait = |done: fn(&World) -> bool| world.1.wait_while(&mut world.0.lock(), |world| !done(world));
     let ids = [1, 2, 3].map(|n| NodeId::new([n; 32]));
     let keys = [1, 2, 3].map(|n| SecretKey::from_seed(&[n; 32])); // A real node's seed is secret.
-    let (mut members, mut nodes) = (Vec::new(), Vec::new());
+    let (mut members, mut network, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
     let block = |view, height| Header { view: View(view), height, id: [0; 32] };
     for (node_id, key) in ids.into_iter().zip(keys) {
         let (key, port) = (key?, Arc::new(Port(world.clone(), node_id, Mutex::default())));
         members.push(Member { node_id, staking_key: ProvenPublicKey::vouched_for(key.public_key()) });
         let tunnel = BrokerTunnel::new();
         let messaging = MessagingEngine::new(port.clone(), tunnel.clone(), MessagingEngineConfig::default())?;
-        world.0.lock().engines.insert(node_id, Arc::new(messaging));
+        world.0.lock().nodes.insert(node_id, messaging.inbound());
+        network.push(messaging);
         let snapshot = Snapshot { current: EpochCounter(0), head: block(0, 0), phase: EpochPhase::Staking };
         let (state, factory) = (DkgState::new(port.clone()), ControllerFactory::new(node_id, key));
         nodes.push(ReactorEngine::new(ReactorParts::new(snapshot, state, factory, port, tunnel))?);
@@ -86,7 +87,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     wait(|world| world.results.len() == 3);
     nodes.iter().try_for_each(ReactorEngine::stop)?;
-    let world = std::mem::take(&mut *world.0.lock()); // And, at the end of this function, drops the messaging engines.
+    network.iter().try_for_each(MessagingEngine::stop)?;
+    let world = world.0.lock();
     let DkgResult::Complete { group_key, .. } = &world.results[0] else { return Err("the run failed".into()) };
     println!(
         "group key {group_key}; all three agree: {}",

@@ -3,14 +3,15 @@
 
 mod support;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use dkg_engine::SecretBytes;
-use dkg_engine::engine::{EngineEvent, MessagingEngine};
+use dkg_engine::engine::{EngineEvent, InboundHandle};
 use dkg_engine::envelope::PrivateMessage;
+use dkg_engine::network::Inbound;
 use support::{World, node_id};
 
-static FLOODED: OnceLock<Arc<MessagingEngine>> = OnceLock::new();
+static FLOODED: OnceLock<InboundHandle> = OnceLock::new();
 
 struct Flooder;
 
@@ -32,7 +33,7 @@ impl log::Log for Flooder {
 fn flood() {
     if let Some(node) = FLOODED.get() {
         let data = SecretBytes::new(vec![0; 33]);
-        node.process(node_id(9), PrivateMessage { data, dkg_instance_id: "dkg-test-1".into() }).ok();
+        node.deliver(node_id(9), PrivateMessage { data, dkg_instance_id: "dkg-test-1".into() }).ok();
     }
 }
 
@@ -42,7 +43,7 @@ fn private_messages_that_never_end_do_not_keep_the_chains_events_from_a_node() {
     log::set_max_level(log::LevelFilter::Debug);
     let mut world = World::new(3);
     let run = world.begin(1, 3);
-    FLOODED.get_or_init(|| world.nodes[0].messaging.clone());
+    FLOODED.get_or_init(|| world.nodes[0].messaging.inbound());
     flood();
     world.finalize(run.phase_final_views[0].0);
     world.nodes[0]

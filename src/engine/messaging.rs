@@ -57,7 +57,7 @@ impl MessagingEngineConfig {
 
 /// Sends and receives private messages; one for the node's life, whatever runs come and go.
 pub struct MessagingEngine {
-    tunnel: BrokerTunnel,
+    inbound: InboundHandle,
     network: Arc<dyn Network>,
     dispatcher: Mailbox<DispatcherInput>,
     senders: Vec<Mailbox<Job>>,
@@ -77,7 +77,7 @@ impl MessagingEngine {
         let (dispatcher, dispatcher_inbox) = inbox(DISPATCHER_INBOX);
         let (senders, sender_inboxes): (Vec<_>, Vec<_>) = (0..SENDER_THREADS).map(|_| inbox::<Job>(1)).unzip();
         let mut engine = MessagingEngine {
-            tunnel: tunnel.clone(),
+            inbound: InboundHandle { tunnel: tunnel.clone(), dispatcher: dispatcher.clone() },
             network: Arc::clone(&network),
             dispatcher: dispatcher.clone(),
             senders: senders.clone(),
@@ -101,15 +101,18 @@ impl MessagingEngine {
         Ok(engine)
     }
 
+    /// The way for what the network receives. A network keeps this and not the engine: an engine that a network's thread is
+    /// the last to let go of would be stopped there, and wait for others that wait for that thread.
+    pub fn inbound(&self) -> InboundHandle {
+        self.inbound.clone()
+    }
+
     /// Takes a private message that the network has received. `origin` must be authenticated by the network.
     ///
     /// # Errors
     /// It is too large, or too many wait; the network should tell the sender, which tries again later.
     pub fn process(&self, origin: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
-        if self.dispatcher.is_stopped() {
-            return Err(InboundError::Stopped);
-        }
-        self.tunnel.arrived(origin, message)
+        self.inbound.deliver(origin, message)
     }
 
     /// Stops the threads, whatever they are waiting for, and waits until they have ended.
@@ -125,9 +128,19 @@ impl MessagingEngine {
     }
 }
 
-impl Inbound for MessagingEngine {
+/// Hands what a network has received to an engine. Clones go to the same engine; once it has stopped they refuse.
+#[derive(Clone)]
+pub struct InboundHandle {
+    tunnel: BrokerTunnel,
+    dispatcher: Mailbox<DispatcherInput>,
+}
+
+impl Inbound for InboundHandle {
     fn deliver(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
-        self.process(from, message)
+        if self.dispatcher.is_stopped() {
+            return Err(InboundError::Stopped);
+        }
+        self.tunnel.arrived(from, message)
     }
 }
 

@@ -61,7 +61,7 @@ pub use inbound::{FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER};
 pub use lifecycle::{STOP_LIMIT, Signal, SpawnError, Stuck};
 #[cfg(feature = "simulator")]
 pub(crate) use mail::{Job, Outbound, PublisherInput};
-pub use messaging::{MessagingEngine, MessagingEngineConfig, SENDER_THREADS};
+pub use messaging::{InboundHandle, MessagingEngine, MessagingEngineConfig, SENDER_THREADS};
 pub use outbox::OUTBOUND_LIMIT;
 #[cfg(feature = "simulator")]
 pub(crate) use outbox::Outbox;

@@ -2,7 +2,7 @@
 //!
 //! [`Network`] is what the engine asks of a host's network: send these bytes to that node, confidentially, so that the
 //! receiver knows for certain who sent them. What arrives is handed to
-//! [`MessagingEngine::process`](crate::engine::MessagingEngine::process).
+//! [`MessagingEngine::inbound`](crate::engine::MessagingEngine::inbound).
 
 mod memory;
 
@@ -39,7 +39,7 @@ pub enum InboundError {
     Stopped,
 }
 
-/// Where a network hands what it has received; a node's [`MessagingEngine`](crate::engine::MessagingEngine) is one.
+/// Where a network hands what it has received; a node's [`InboundHandle`](crate::engine::InboundHandle) is one.
 pub trait Inbound: Send + Sync {
     /// Takes a private message whose sender the network has authenticated.
     ///

@@ -232,7 +232,7 @@ pub struct Node {
     pub port: Arc<Port>,
     pub state: DkgState,
     pub events: Events,
-    pub messaging: Arc<MessagingEngine>,
+    pub messaging: MessagingEngine,
     pub reactor: ReactorEngine,
 }
 
@@ -334,8 +334,8 @@ impl World {
             secrets: self.secrets.clone(),
             delivered: self.delivered.clone(),
         });
-        let messaging = Arc::new(MessagingEngine::new(port.clone(), tunnel.clone(), messaging_config()).unwrap());
-        self.network.attach(id, &messaging);
+        let messaging = MessagingEngine::new(port.clone(), tunnel.clone(), messaging_config()).unwrap();
+        self.network.attach(id, messaging.inbound());
         let events = Events::new();
         let reactor = ReactorEngine::new(ReactorParts {
             config: config(),

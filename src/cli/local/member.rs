@@ -59,7 +59,7 @@ pub(super) struct Member {
     pub(super) fault: Option<FaultKind>,
     pub(super) state: DkgState,
     node: ChainNode,
-    messaging: Arc<MessagingEngine>,
+    messaging: MessagingEngine,
     reactor: ReactorEngine,
     flood: Option<Flood>,
     ears: Arc<Ears>,
@@ -107,8 +107,8 @@ impl Member {
         let tunnel = BrokerTunnel::new();
         let view = Duration::from_millis(config.view_ms());
         let messaging_config = MessagingEngineConfig { retry_base_wait: view, ..MessagingEngineConfig::default() };
-        let messaging = Arc::new(MessagingEngine::new(network, tunnel.clone(), messaging_config).map_err(text)?);
-        around.network.attach(node_id, &messaging);
+        let messaging = MessagingEngine::new(network, tunnel.clone(), messaging_config).map_err(text)?;
+        around.network.attach(node_id, messaging.inbound());
 
         let state = DkgState::new(Arc::new(MemoryStore::new()));
         let snapshot = {
