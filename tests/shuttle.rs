@@ -13,8 +13,8 @@ use dkg_engine::bls::{ProvenPublicKey, PublicKey, SecretKey};
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use dkg_engine::committee::{Committee, Member, NodeId};
 use dkg_engine::engine::{
-    BrokerTunnel, ControllerFactory, EngineEvent, MessagingEngine, MessagingEngineConfig, Observer, Randomness,
-    RandomnessError, ReactorConfig, ReactorEngine, ReactorParts,
+    BrokerTunnel, ControllerFactory, EngineEvent, MessagingEngine, MessagingEngineConfig, Observer, READ_PAGE,
+    Randomness, RandomnessError, ReactorConfig, ReactorEngine, ReactorParts,
 };
 use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{
@@ -53,8 +53,11 @@ fn committee(size: usize) -> Arc<Committee> {
     COMMITTEES[size - 2].clone()
 }
 
-fn setup(size: usize) -> EpochSetup {
-    EpochSetup::new("schedules", EPOCH, committee(size), View(1), FINALS)
+/// The run for `epoch`: 100 views for each.
+fn setup(epoch: EpochCounter, size: usize) -> EpochSetup {
+    let before = 100 * (epoch.0 - 1);
+    let finals = FINALS.map(|view| View(before + view.0));
+    EpochSetup::new("schedules", epoch, committee(size), View(before + 1), finals)
 }
 
 fn block(view: u64, height: usize) -> Header {
@@ -101,8 +104,9 @@ struct Notes {
     /// What the engine has passed over.
     passed_over: usize,
     phases_ended: usize,
-    run_ended: bool,
-    key: Option<bool>,
+    runs_ended: usize,
+    /// Which epochs' keys are committed or failed.
+    keys: BTreeMap<EpochCounter, bool>,
     /// All engines have been stopped: nothing may come any more.
     over: bool,
 }
@@ -191,10 +195,13 @@ impl Observer for Host {
                 assert_eq!(notes.read, taken_in, "a phase has ended, and its board has not been taken in");
                 notes.phases_ended += 1;
             }
-            EngineEvent::PostDropped { .. } => notes.passed_over += 1,
-            EngineEvent::RunEnded(_) => notes.run_ended = true,
-            EngineEvent::KeyCommitted { .. } => notes.key = Some(true),
-            EngineEvent::KeyFailed { .. } => notes.key = Some(false),
+            EngineEvent::PostDropped { poster, .. } => notes.passed_over += usize::from(*poster != self.me),
+            EngineEvent::RunEnded(_) => notes.runs_ended += 1,
+            // It reads the board from its beginning.
+            EngineEvent::RunStarted { .. } => notes.passed_over = 0,
+            EngineEvent::KeyCommitted { epoch, .. } | EngineEvent::KeyFailed { epoch, .. } => {
+                notes.keys.insert(*epoch, matches!(event, EngineEvent::KeyCommitted { .. }));
+            }
             _ => {}
         });
     }
@@ -230,7 +237,7 @@ impl Node {
     }
 
     fn begin(&self, size: usize) {
-        self.reactor.epoch_setup_phase_started(EpochCounter(0), block(1, 0), setup(size));
+        self.reactor.epoch_setup_phase_started(EpochCounter(0), block(1, 0), setup(EPOCH, size));
     }
 
     /// A block that covers all that is on the board just now.
@@ -253,28 +260,41 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
     thread::spawn(body)
 }
 
-/// The host's chain: a run, and blocks that do not wait for what the engine makes of them. Some end a phase late.
-fn chain(node: &Node) -> impl FnOnce() + Send + 'static {
+/// The host's chain: runs, and blocks that do not wait for what the engine makes of them; some end a phase late. Before each
+/// block so many posts of other members, which are no envelopes.
+fn chain(node: &Node, runs: &'static [(EpochCounter, &[(u64, usize)])]) -> impl FnOnce() + Send + 'static {
     let (events, world) = (node.reactor.events(), node.host.world.clone());
     move || {
-        let first = block(1, 0);
-        events.on_event(ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(0), first, setup: setup(3) });
-        for view in [11, 21, 33, 61, 75, 95] {
-            let height = world.board.update(|board| {
-                board.push(BoardMessage { node_id: node_id(1), content: NO_ENVELOPE.into() });
-                board.len()
-            });
-            events.on_event(ProtocolEvent::BlockFinalized(block(view, height)));
+        for (epoch, blocks) in runs {
+            let (current, setup) = (EpochCounter(epoch.0 - 1), setup(*epoch, 3));
+            let first = block(setup.first_view.0, 0);
+            events.on_event(ProtocolEvent::EpochSetupPhaseStarted { current, first, setup });
+            for (view, posts) in *blocks {
+                let height = world.board.update(|board| {
+                    let post =
+                        |number| BoardMessage { node_id: node_id(1 + number as u8 % 2), content: NO_ENVELOPE.into() };
+                    board.extend((0..*posts).map(post));
+                    board.len()
+                });
+                events.on_event(ProtocolEvent::BlockFinalized(block(*view, height)));
+            }
         }
     }
 }
+
+/// What one run has to read at the end of its first phase takes two pages.
+const ONE_RUN: &[(EpochCounter, &[(u64, usize)])] =
+    &[(EPOCH, &[(11, 1), (21, 1), (33, READ_PAGE + 8), (61, 1), (75, 1), (95, 1)])];
+/// The next run begins before the first has ended.
+const OVERTAKEN: &[(EpochCounter, &[(u64, usize)])] =
+    &[(EPOCH, &[(11, 1), (33, READ_PAGE + 8), (45, 1)]), (EpochCounter(2), &[(111, 1), (131, 1), (161, 1), (195, 1)])];
 
 /// Other members' private messages, none of them a share.
 fn flood(node: &Node) -> impl FnOnce() + Send + 'static {
     let messaging = node.messaging.clone();
     move || {
         for number in 0..6 {
-            let dkg_instance_id = setup(3).instance.as_str().to_owned();
+            let dkg_instance_id = setup(EPOCH, 3).instance.as_str().to_owned();
             let message = PrivateMessage { data: SecretBytes::new(vec![number]), dkg_instance_id };
             let taken = messaging.process(node_id(1 + number % 2), message);
             assert!(matches!(taken, Ok(()) | Err(InboundError::Stopped)));
@@ -286,12 +306,30 @@ fn flood(node: &Node) -> impl FnOnce() + Send + 'static {
 fn a_run_goes_through_and_the_board_is_read_as_of_each_phases_last_block_before_the_phase_ends() {
     explore(1_000, || {
         let node = Node::new(&Arc::default(), 0);
-        let threads = [spawn(chain(&node)), spawn(flood(&node))];
+        let threads = [spawn(chain(&node, ONE_RUN)), spawn(flood(&node))];
         // It fails, for two of three dealers are missing.
-        node.host.notes.wait(|notes| notes.key.is_some().then_some(()));
+        node.host.notes.wait(|notes| notes.keys.contains_key(&EPOCH).then_some(()));
         node.host.world.results.wait(|results| results.contains_key(&node_id(0)).then_some(()));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        node.host.notes.update(|notes| assert_eq!((notes.phases_ended, notes.key), (3, Some(false))));
+        node.host.notes.update(|notes| {
+            assert_eq!((notes.phases_ended, notes.runs_ended), (3, 1));
+            assert_eq!(notes.keys, BTreeMap::from([(EPOCH, false)]));
+        });
+        node.stop();
+    });
+}
+
+#[test]
+fn what_was_read_for_a_run_is_not_taken_for_the_run_that_overtakes_it() {
+    explore(1_000, || {
+        let node = Node::new(&Arc::default(), 0);
+        let chain = spawn(chain(&node, OVERTAKEN));
+        node.host.notes.wait(|notes| notes.keys.contains_key(&EpochCounter(2)).then_some(()));
+        chain.join().unwrap();
+        node.host.notes.update(|notes| {
+            assert_eq!(notes.runs_ended, 1);
+            assert_eq!(notes.keys, BTreeMap::from([(EPOCH, false), (EpochCounter(2), false)]));
+        });
         node.stop();
     });
 }
@@ -300,7 +338,7 @@ fn a_run_goes_through_and_the_board_is_read_as_of_each_phases_last_block_before_
 fn a_stop_at_any_moment_ends_all_threads_and_the_host_is_not_called_after_it() {
     explore(2_000, || {
         let node = Node::new(&Arc::default(), 0);
-        let mut threads = vec![spawn(chain(&node)), spawn(flood(&node))];
+        let mut threads = vec![spawn(chain(&node, ONE_RUN)), spawn(flood(&node))];
         if choose(2) == 0 {
             node.host.notes.wait(|notes| (notes.stored || notes.phases_ended > 0).then_some(()));
         }
@@ -335,7 +373,7 @@ fn two_members_come_out_with_one_key_each_knows_and_commit_it() {
         for view in FINALS {
             nodes.iter().for_each(|node| node.finalize(view.0));
         }
-        each(|notes| notes.run_ended);
+        each(|notes| notes.runs_ended == 1);
         let results = world.results.wait(|results| (results.len() == 2).then(|| results.clone()));
         assert_eq!(results[&node_id(0)], results[&node_id(1)]);
         let DkgResult::Complete { group_key, key_shares, index_map } = &results[&node_id(0)] else {
@@ -347,7 +385,7 @@ fn two_members_come_out_with_one_key_each_knows_and_commit_it() {
         for node in &nodes {
             node.reactor.epoch_committed_phase_started(EpochCounter(0), block(100, 2), commit.clone());
         }
-        each(|notes| notes.key == Some(true));
+        each(|notes| notes.keys == BTreeMap::from([(EPOCH, true)]));
         nodes.into_iter().for_each(Node::stop);
     });
 }
