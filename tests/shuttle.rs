@@ -107,6 +107,9 @@ struct Notes {
     runs_ended: usize,
     /// Which epochs' keys are committed or failed.
     keys: BTreeMap<EpochCounter, bool>,
+    /// The engine has been told to stop; and remarks on members' messages since: of the one that was in hand.
+    stopping: bool,
+    remarks: usize,
     /// All engines have been stopped: nothing may come any more.
     over: bool,
 }
@@ -172,6 +175,10 @@ impl DkgContractClient for Host {
         });
         Ok(())
     }
+
+    fn shutdown(&self) {
+        self.notes.update(|notes| notes.stopping = true);
+    }
 }
 
 impl Store for Host {
@@ -196,6 +203,10 @@ impl Observer for Host {
                 notes.phases_ended += 1;
             }
             EngineEvent::PostDropped { poster, .. } => notes.passed_over += usize::from(*poster != self.me),
+            EngineEvent::Flagged { .. } if notes.stopping => {
+                notes.remarks += 1;
+                assert!(notes.remarks <= 1, "messages were handled after the stop");
+            }
             EngineEvent::RunEnded(_) => notes.runs_ended += 1,
             // It reads the board from its beginning.
             EngineEvent::RunStarted { .. } => notes.passed_over = 0,

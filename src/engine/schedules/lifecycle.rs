@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::lifecycle::{Mailbox, Received, Refused, STOP_LIMIT, Signal, Worker, inbox};
 use crate::sync::explore::explore;
-use crate::sync::{Mutex, now, thread};
+use crate::sync::{Condvar, Mutex, now, thread};
 
 /// Noted by one thread and looked at by others, without a scheduling point.
 type Note = Arc<AtomicBool>;
@@ -25,6 +25,35 @@ fn spawn_each<R: Send + 'static>(
 
 fn join<R>(threads: Vec<thread::JoinHandle<R>>) -> Vec<R> {
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn the_scheduler_finds_a_wake_up_that_falls_between_looking_and_waiting() {
+    explore(1_000, || {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let waker = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                *shared.0.lock() = true;
+                shared.1.notify_one();
+            }
+        });
+        let looked = *shared.0.lock();
+        if !looked {
+            shared.1.wait(&mut shared.0.lock());
+        }
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "an assertion in the host's code")]
+fn what_fails_on_an_engines_thread_fails_the_test() {
+    explore(10, || {
+        let worker = Worker::spawn("worker", || panic!("an assertion in the host's code"), || {}).unwrap();
+        assert_eq!(worker.join_by(now() + STOP_LIMIT), Ok(()));
+    });
 }
 
 /// The fault: whoever found the inbox full took its wake-up back, and with it that of another who had relied on it.
