@@ -2,7 +2,7 @@
 //!
 //! Normally these are the usual ones, under their usual names and at no cost. Built with `--cfg shuttle` they belong to
 //! [Shuttle], a scheduler that runs all threads on one and decides at every lock, wait and wake-up who goes on. The tests
-//! that run there (`tests/shuttle.rs`, `src/engine/schedules.rs`) explore thousands of schedules, and can repeat any of
+//! that run there (`tests/shuttle.rs`, `src/engine/schedules/`) explore thousands of schedules, and can repeat any of
 //! them. `engine`, `store` and `network` take these things from here and from nowhere else.
 //!
 //! # Time under a scheduler
