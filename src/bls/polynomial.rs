@@ -25,6 +25,7 @@ pub enum SeedError {
 }
 
 /// A dealer's secret polynomial P(x) = a_0 + a_1 x + … + a_t x^t over the integers modulo r. Wiped when dropped.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 pub struct Polynomial {
     /// a_0 … a_t; never empty.
     coefficients: Vec<Scalar>,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::epoch::{EpochSetup, Header, View};
 
 /// One thing to do, as of the block that made it due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Read the board as of the block; may be given up, since a later read gets the same messages.
     Poll(Header),
@@ -17,7 +17,7 @@ pub enum Action {
 }
 
 /// The actions of one run. Fed with finalized blocks, drained of actions.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Agenda {
     finals: [View; 3],
     poll_step: u64,

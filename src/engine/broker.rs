@@ -25,6 +25,7 @@ impl Verify for Directly {
 }
 
 /// Signs what we broadcast, verifies what others did, and keeps the place on the board up to which we have read.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 pub struct Broker {
     instance: InstanceId,
     committee: Arc<Committee>,

@@ -16,6 +16,7 @@ use crate::protocol::{self, Keys, OurShare, Output, Parameters, Participant, Pha
 use crate::store::KeyShare;
 
 /// Makes the epoch-scoped Controller, with its Broker, for each run.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 pub struct ControllerFactory {
     me: NodeId,
     staking_key: SecretKey,
@@ -95,6 +96,7 @@ impl ControllerFactory {
 pub const REPORTS_PER_NODE: u32 = 40;
 
 /// Carries one run from phase to phase.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 pub struct Controller {
     participant: Participant,
     broker: Broker,
@@ -201,6 +203,16 @@ impl Controller {
             share: share.as_ref().map(|_| ()).map_err(String::clone),
         };
         Ok(Ending { report, share: share.ok(), result, effects })
+    }
+
+    /// Writes down what tells one state of a run from another. What the run was made for is left out: the caller's runs
+    /// have all been made for the same.
+    #[cfg(feature = "simulator")]
+    pub(super) fn digest(&self, to: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let Controller { participant, broker, setup: _, reported } = self;
+        participant.digest(to);
+        (broker.offset(), reported).hash(to);
     }
 
     fn phase_ended(&self, phase: Phase, view: View) -> Effect {

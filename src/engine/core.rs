@@ -53,6 +53,7 @@ pub enum CoreError {
 }
 
 /// A run that is going on.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 struct Run {
     controller: Controller,
     agenda: Agenda,
@@ -353,6 +354,27 @@ impl Core {
         }
         step.report(EngineEvent::KeyFailed { epoch, reason: reason.to_owned() });
         Ok(())
+    }
+
+    /// The same node once more, with another source of randomness.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn fork(&self, randomness: Box<dyn Randomness>) -> Core {
+        Core { factory: self.factory.clone(), randomness, run: self.run.clone(), ..*self }
+    }
+
+    /// Writes down what tells one state of a node from another. Left out are what a node is made with, randomness among
+    /// it, and the names of reads: all that counts is whether an answer bears the name of the read that is on.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn digest(&self, to: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let Core { factory: _, poll_step: _, randomness: _, run, last_read: _, worked_off, finalized } = self;
+        (worked_off, finalized, run.is_some()).hash(to);
+        if let Some(Run { controller, agenda, record, reading, commit }) = run {
+            controller.digest(to);
+            agenda.hash(to);
+            record.digest(to);
+            (reading.map(|(_, action)| action), format!("{commit:?}")).hash(to);
+        }
     }
 
     fn runs(&self, epoch: EpochCounter) -> bool {

@@ -11,6 +11,7 @@ use super::message;
 use crate::bls::{CommitmentVector, G2Point, Index, Scalar, UncheckedVector, VectorEncoding};
 
 /// A dealer's commitment vector, on its way to being trusted.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 enum Vector {
     Missing,
     /// The right number of bytes; nothing else is known.
@@ -19,6 +20,7 @@ enum Vector {
 }
 
 /// The dealer's share for us.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 enum Share {
     Missing,
     /// Something came, but no share.
@@ -31,6 +33,7 @@ enum Share {
 
 /// What is known of one member's complaint about this dealer.
 #[derive(Default)]
+#[cfg_attr(feature = "simulator", derive(Clone))]
 struct Complaint {
     /// The complaint stands on the board. (An answer may come first.)
     made: bool,
@@ -38,6 +41,7 @@ struct Complaint {
 }
 
 #[derive(Default)]
+#[cfg_attr(feature = "simulator", derive(Clone))]
 enum Answer {
     #[default]
     None,
@@ -60,6 +64,7 @@ pub(super) enum ClaimKind {
     Answer(Index),
 }
 
+#[cfg_attr(feature = "simulator", derive(Clone))]
 pub(super) struct Dealer {
     index: Index,
     me: Index,
@@ -302,5 +307,36 @@ impl Dealer {
     /// The members whose complaint stands on the board.
     pub(super) fn complainers(&self) -> impl Iterator<Item = Index> + '_ {
         self.complaints.iter().filter(|(_, complaint)| complaint.made).map(|(complainer, _)| *complainer)
+    }
+
+    /// Writes down what tells one state of a dealer from another.
+    #[cfg(feature = "simulator")]
+    pub(super) fn digest(&self, to: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let Dealer { index, me, size, threshold, encoding, vector, share, complaints, answered, complained, verdict } =
+            self;
+        (index, me, size, threshold, encoding.point_bytes()).hash(to);
+        match vector {
+            Vector::Missing => 0u8.hash(to),
+            Vector::Unjudged(bytes) => (1u8, bytes).hash(to),
+            Vector::Valid(vector) => (2u8, vector.encode(VectorEncoding::Uncompressed)).hash(to),
+        }
+        match share {
+            Share::Missing => 0u8.hash(to),
+            Share::Malformed => 1u8.hash(to),
+            Share::Unjudged(share) => (2u8, *share.to_be_bytes()).hash(to),
+            Share::Wrong(share) => (3u8, *share.to_be_bytes()).hash(to),
+            Share::Valid(share) => (4u8, *share.to_be_bytes()).hash(to),
+        }
+        complaints.len().hash(to);
+        for (complainer, Complaint { made, answer }) in complaints {
+            (complainer, made).hash(to);
+            match answer {
+                Answer::None => 0u8.hash(to),
+                Answer::Unjudged(share) => (1u8, *share.to_be_bytes()).hash(to),
+                Answer::Correct => 2u8.hash(to),
+            }
+        }
+        (answered, complained, format!("{verdict:?}")).hash(to);
     }
 }

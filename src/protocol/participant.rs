@@ -25,7 +25,7 @@ pub struct Parameters {
 }
 
 /// Which phase a run is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Phase 1: shares and vectors.
     Sharing,
@@ -95,6 +95,7 @@ pub enum Error {
 }
 
 /// One member's side of a run. See the [module](super) for how to drive it.
+#[cfg_attr(feature = "simulator", derive(Clone))]
 pub struct Participant {
     parameters: Parameters,
     phase: Phase,
@@ -382,6 +383,17 @@ impl Participant {
     fn disqualify(&mut self, dealer: Index, reason: Disqualification) -> Option<Output> {
         let reason = self.dealer(dealer)?.disqualify(reason)?;
         Some(Output::Disqualified { dealer, reason })
+    }
+
+    /// Writes down what tells one state of a member from another.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn digest(&self, to: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let Participant { parameters, phase, dealers, polynomial } = self;
+        format!("{parameters:?}").hash(to);
+        phase.hash(to);
+        dealers.iter().for_each(|dealer| dealer.digest(to));
+        polynomial.coefficients().iter().for_each(|coefficient| coefficient.to_be_bytes().hash(to));
     }
 
     fn dealer(&mut self, index: Index) -> Option<&mut Dealer> {

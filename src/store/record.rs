@@ -251,6 +251,17 @@ impl EpochRecord {
         Ok(EpochRecord { status: KeyStatus::KeyCommitted, committed: Some(committed), ..self.clone() })
     }
 
+    /// Writes down what tells one record from another.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn digest(&self, to: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let EpochRecord { epoch, status, own, committed, failure } = self;
+        (epoch, status, failure).hash(to);
+        for share in [own, committed] {
+            share.as_ref().map(|share| (share.index, *share.secret.scalar().to_be_bytes())).hash(to);
+        }
+    }
+
     fn to(&self, to: KeyStatus) -> Result<Self, TransitionError> {
         if !allowed(self.status, to) {
             return Err(TransitionError::Forbidden { from: self.status, to });
