@@ -7,6 +7,9 @@ use std::time::Duration;
 use dkg_engine::bls::Index;
 use dkg_engine::simulator::exhaustive::{Faults, Faulty, Flaw, Menu, Pages, Report, Search, search, search_all};
 
+/// Longer than any of these searches takes.
+const LONG: Duration = Duration::from_secs(3600);
+
 fn index(position: usize) -> Index {
     Index::from_position(position).unwrap()
 }
@@ -31,7 +34,7 @@ fn all_is_well(report: &Report) {
 fn three_members_agree_whatever_the_order_of_messages_blocks_and_pages() {
     let searches =
         [Search::new(3, Faults::default()), Search { pages: Pages::AnySplit, ..polled_once(3, Faults::default()) }];
-    search_all(&searches, all_is_well).unwrap();
+    search_all(&searches, LONG, all_is_well).unwrap();
 }
 
 #[test]
@@ -41,7 +44,7 @@ fn one_of_three_members_may_crash_or_be_cut_off_at_any_point() {
         Faults { crash: Some(index(2)), ..Faults::default() },
         Faults { cut_off: Some(index(1)), ..Faults::default() },
     ];
-    search_all(&at_fault.map(|faults| polled_once(3, faults)), all_is_well).unwrap();
+    search_all(&at_fault.map(|faults| polled_once(3, faults)), LONG, all_is_well).unwrap();
 }
 
 #[test]
@@ -51,7 +54,7 @@ fn one_of_three_members_may_do_as_it_likes() {
         Search { polls: [false; 3], ..Search::new(3, faulty(0, Menu::Answering, 2)) },
         Search { polls: [false; 3], ..Search::new(3, faulty(2, Menu::Accusing, 2)) },
     ];
-    search_all(&searches, all_is_well).unwrap();
+    search_all(&searches, LONG, all_is_well).unwrap();
 }
 
 /// Two of three are more than the protocol bears: nobody is promised a key, but nobody comes to a wrong one.

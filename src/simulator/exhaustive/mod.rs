@@ -175,6 +175,10 @@ pub struct Report {
     pub size: usize,
     /// Who was at fault.
     pub faults: Faults,
+    /// In which phases members read the board once before the end.
+    pub polls: [bool; 3],
+    /// How pages were cut.
+    pub pages: Pages,
     /// Boards with the sets of states members can be in: what the search has been through.
     pub states: usize,
     /// Ways from one of them to another.
@@ -216,6 +220,8 @@ pub fn search(search: &Search) -> Result<Report, SearchError> {
     Ok(Report {
         size: search.size,
         faults: search.faults.clone(),
+        polls: search.polls,
+        pages: search.pages,
         states: course.came_from.len(),
         transitions: course.transitions,
         ends: course.ends,
@@ -291,28 +297,40 @@ impl Course {
     }
 }
 
-/// The menu for committees of `size`: nobody at fault, each member cut off or crashing, each member faulty with at most
-/// `posts` posts, and each pair of a faulty and a crashing member.
-pub fn menu(size: usize, posts: usize) -> Vec<Faults> {
+/// All that is worth searching for committees of `size`, the small searches first: nobody at fault; each member cut off;
+/// each member crashing; each member faulty, with few posts between polls and with more where nobody polls; and each pair
+/// of a faulty and a crashing member.
+pub fn menu(size: usize) -> Vec<Search> {
     let members = || Index::all(size);
-    let faulty = |member| Some(Faulty { member, menu: Menu::Everything, posts });
-    let mut menu = vec![Faults::default()];
-    menu.extend(members().map(|member| Faults { cut_off: Some(member), ..Faults::default() }));
-    menu.extend(members().map(|member| Faults { crash: Some(member), ..Faults::default() }));
-    menu.extend(members().map(|member| Faults { faulty: faulty(member), ..Faults::default() }));
+    let faulty = |member, menu, posts| Faults { faulty: Some(Faulty { member, menu, posts }), ..Faults::default() };
+    let polled = |faults| Search { polls: [true, false, false], ..Search::new(size, faults) };
+    let unpolled = |faults| Search { polls: [false; 3], ..Search::new(size, faults) };
+    let mut menu = vec![Search::new(size, Faults::default())];
+    menu.push(Search { pages: Pages::AnySplit, ..polled(Faults::default()) });
+    menu.extend(members().map(|member| polled(Faults { cut_off: Some(member), ..Faults::default() })));
+    menu.extend(members().map(|member| polled(Faults { crash: Some(member), ..Faults::default() })));
+    menu.extend(members().map(|member| polled(faulty(member, Menu::Everything, 1))));
+    menu.extend(members().map(|member| unpolled(faulty(member, Menu::Everything, 2))));
+    menu.extend(members().map(|member| unpolled(faulty(member, Menu::Accusing, 3))));
+    menu.extend(members().map(|member| unpolled(faulty(member, Menu::Answering, 3))));
     let pairs = members().flat_map(|one| members().filter(move |other| *other != one).map(move |other| (one, other)));
-    menu.extend(pairs.map(|(one, other)| Faults { faulty: faulty(one), crash: Some(other), cut_off: None }));
+    menu.extend(pairs.map(|(one, other)| unpolled(Faults { crash: Some(other), ..faulty(one, Menu::Everything, 1) })));
     menu
 }
 
 /// Threads that search at the same time. Each keeps its own states, so the limits count once for each.
-const SEARCHERS: usize = 2;
+pub const SEARCHERS: usize = 2;
 
-/// Makes several searches, and hands each report out as it comes. The time limits count from now.
+/// Makes several searches within `time`, and hands each report out as it comes. A search gets an equal share of the time
+/// that is left when it begins, so that none takes it all.
 ///
 /// # Errors
 /// See [`SearchError`].
-pub fn search_all(searches: &[Search], report: impl Fn(&Report) + Sync) -> Result<Vec<Report>, SearchError> {
+pub fn search_all(
+    searches: &[Search],
+    time: Duration,
+    report: impl Fn(&Report) + Sync,
+) -> Result<Vec<Report>, SearchError> {
     let began = Instant::now();
     let next = AtomicUsize::new(0);
     let one_by_one = || -> Result<Vec<(usize, Report)>, SearchError> {
@@ -320,8 +338,9 @@ pub fn search_all(searches: &[Search], report: impl Fn(&Report) + Sync) -> Resul
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(one) = searches.get(number) else { return Ok(reports) };
-            let time_limit = one.time_limit.saturating_sub(began.elapsed());
-            let found = search(&Search { time_limit, ..one.clone() })?;
+            let rounds = u32::try_from((searches.len() - number).div_ceil(SEARCHERS)).unwrap_or(u32::MAX);
+            let share = time.saturating_sub(began.elapsed()) / rounds;
+            let found = search(&Search { time_limit: share.min(one.time_limit), ..one.clone() })?;
             report(&found);
             reports.push((number, found));
         }
@@ -356,15 +375,28 @@ impl fmt::Display for Faults {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { size, faults, states, transitions, ends, committees, member_states, member_steps, .. } = self;
+        let Report {
+            size,
+            faults,
+            polls,
+            pages,
+            states,
+            transitions,
+            ends,
+            committees,
+            member_states,
+            member_steps,
+            ..
+        } = self;
         let how = match (&self.violation, self.complete) {
             (Some(_), _) => "A RULE IS BROKEN",
             (None, true) => "all",
             (None, false) => "NOT ALL",
         };
+        let polls = polls.iter().filter(|polled| **polled).count();
         write!(
             f,
-            "n = {size}, {faults}: {how}; {states} states, {transitions} transitions, {ends} ends, standing for \
+            "n = {size}, {faults}, {polls} phases polled, pages {pages:?}: {how}; {states} states, {transitions} transitions, {ends} ends, standing for \
              {committees} states of committees; {member_states} states and {member_steps} steps of members; {:.1} s",
             self.took.as_secs_f64()
         )?;
