@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use dkg_engine::bls::Index;
-use dkg_engine::simulator::exhaustive::{Faults, Faulty, Flaw, Menu, Pages, Report, Search, search, search_all};
+use dkg_engine::simulator::exhaustive::{
+    Faults, Faulty, Flaw, Menu, Pages, Report, Search, SearchError, search, search_all,
+};
 
 /// Longer than any of these searches takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -71,6 +73,15 @@ fn a_search_of_four_members_stops_at_its_limit_and_says_that_it_is_not_complete(
     assert!((40..60).contains(&report.states), "{report}");
     let report = search(&Search { time_limit: Duration::ZERO, ..Search::new(4, Faults::default()) }).unwrap();
     assert!(!report.complete, "{report}");
+}
+
+#[test]
+fn an_impossible_search_is_an_error() {
+    for size in [0, 1, 9, 255, usize::MAX] {
+        assert_eq!(search(&Search::new(size, Faults::default())).unwrap_err(), SearchError::Committee(size));
+    }
+    let stranger = Faults { crash: Some(index(3)), ..Faults::default() };
+    assert_eq!(search(&Search::new(3, stranger)).unwrap_err(), SearchError::Stranger(index(3)));
 }
 
 fn found(flaw: Flaw, faults: Faults, what: &str) {

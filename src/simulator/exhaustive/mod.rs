@@ -43,32 +43,39 @@
 //!
 //! # What it does not promise
 //!
-//! Nobody lags by more than one block behind what it has to do. The faulty member posts so many times at most ([`Faulty`]),
+//! Each search has limits ([`MEMORY_LIMIT`], [`STATE_LIMIT`], its time): one that stops at them has shown nothing beyond,
+//! and says so. Nobody lags by more than one block behind what it has to do. The faulty member posts so many times at most ([`Faulty`]),
 //! nothing twice, and sends each member one private message at most. Members start together. A view is never skipped
 //! and no more than one poll falls into a phase. The simulation has one epoch, and nothing is committed.
 
 mod member;
+mod menu;
+mod report;
 mod scene;
 mod trace;
 mod world;
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::memo::Memo;
 use crate::bls::Index;
 use member::Digest;
+pub use menu::{SEARCHERS, menu, search_all};
+pub use report::Report;
 pub use trace::Trace;
 use world::{Committee, Step, Stopped, World};
 
 /// Blocks by which a member may be behind.
 const LAG: u8 = 1;
-/// States of one member that are kept at most: some 2 GB.
+/// Bytes that one search takes at most, as far as that can be told from what it keeps.
+pub const MEMORY_LIMIT: usize = 3 << 30;
+/// States of one member that are kept at most.
 pub const MEMBER_STATE_LIMIT: usize = 400_000;
-/// States of the search that are kept at most, unless a [`Search`] says less: some 2 GB.
-pub const STATE_LIMIT: usize = 10_000_000;
+/// States of the search that are kept at most, unless a [`Search`] says less.
+pub const STATE_LIMIT: usize = 5_000_000;
+/// What one of those takes, with how it was come to.
+const STATE_BYTES: usize = 400;
 
 /// What the faulty member may post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,37 +175,6 @@ pub enum SearchError {
     Start(String),
 }
 
-/// What a search has found.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Members.
-    pub size: usize,
-    /// Who was at fault.
-    pub faults: Faults,
-    /// In which phases members read the board once before the end.
-    pub polls: [bool; 3],
-    /// How pages were cut.
-    pub pages: Pages,
-    /// Boards with the sets of states members can be in: what the search has been through.
-    pub states: usize,
-    /// Ways from one of them to another.
-    pub transitions: usize,
-    /// States in which the last phase has ended.
-    pub ends: usize,
-    /// States of whole committees that those stand for.
-    pub committees: u128,
-    /// Different states of single members.
-    pub member_states: usize,
-    /// Steps of single members that were computed.
-    pub member_steps: usize,
-    /// How long it took.
-    pub took: Duration,
-    /// Everything has been searched.
-    pub complete: bool,
-    /// A run that breaks a rule.
-    pub violation: Option<Trace>,
-}
-
 /// Searches, breadth first: a violation comes with one of the shortest ways to it.
 ///
 /// # Errors
@@ -253,15 +229,19 @@ impl Course {
         let mut layer = vec![(0u32, start)];
         while !layer.is_empty() {
             let mut next: Vec<(u32, World)> = Vec::new();
-            let mut known: HashMap<u128, ()> = HashMap::new();
+            let mut known: HashSet<u128> = HashSet::new();
             for (number, world) in layer {
-                if began.elapsed() >= search.time_limit || self.came_from.len() >= search.state_limit.min(STATE_LIMIT) {
+                let states = self.came_from.len();
+                if began.elapsed() >= search.time_limit
+                    || states >= search.state_limit.min(STATE_LIMIT)
+                    || committee.bytes() + states * STATE_BYTES >= MEMORY_LIMIT
+                {
                     return Err(Stopped::Limit);
                 }
                 self.last = Some((number, None));
                 for (step, to) in committee.next(&world, &mut |step| self.last = Some((number, Some(step))))? {
                     self.transitions += 1;
-                    if known.insert(Digest::of(&to), ()).is_none() {
+                    if known.insert(Digest::of(&to)) {
                         let number = self.visit(committee, &to, Some((number, step)));
                         next.push((number, to));
                     }
@@ -294,115 +274,5 @@ impl Course {
         }
         steps.reverse();
         steps
-    }
-}
-
-/// All that is worth searching for committees of `size`, the small searches first: nobody at fault; each member cut off;
-/// each member crashing; each member faulty, with few posts between polls and with more where nobody polls; and each pair
-/// of a faulty and a crashing member.
-pub fn menu(size: usize) -> Vec<Search> {
-    let members = || Index::all(size);
-    let faulty = |member, menu, posts| Faults { faulty: Some(Faulty { member, menu, posts }), ..Faults::default() };
-    let polled = |faults| Search { polls: [true, false, false], ..Search::new(size, faults) };
-    let unpolled = |faults| Search { polls: [false; 3], ..Search::new(size, faults) };
-    let mut menu = vec![Search::new(size, Faults::default())];
-    menu.push(Search { pages: Pages::AnySplit, ..polled(Faults::default()) });
-    menu.extend(members().map(|member| polled(Faults { cut_off: Some(member), ..Faults::default() })));
-    menu.extend(members().map(|member| polled(Faults { crash: Some(member), ..Faults::default() })));
-    menu.extend(members().map(|member| polled(faulty(member, Menu::Everything, 1))));
-    menu.extend(members().map(|member| unpolled(faulty(member, Menu::Everything, 2))));
-    menu.extend(members().map(|member| unpolled(faulty(member, Menu::Accusing, 3))));
-    menu.extend(members().map(|member| unpolled(faulty(member, Menu::Answering, 3))));
-    let pairs = members().flat_map(|one| members().filter(move |other| *other != one).map(move |other| (one, other)));
-    menu.extend(pairs.map(|(one, other)| unpolled(Faults { crash: Some(other), ..faulty(one, Menu::Everything, 1) })));
-    menu
-}
-
-/// Threads that search at the same time. Each keeps its own states, so the limits count once for each.
-pub const SEARCHERS: usize = 2;
-
-/// Makes several searches within `time`, and hands each report out as it comes. A search gets an equal share of the time
-/// that is left when it begins, so that none takes it all.
-///
-/// # Errors
-/// See [`SearchError`].
-pub fn search_all(
-    searches: &[Search],
-    time: Duration,
-    report: impl Fn(&Report) + Sync,
-) -> Result<Vec<Report>, SearchError> {
-    let began = Instant::now();
-    let next = AtomicUsize::new(0);
-    let one_by_one = || -> Result<Vec<(usize, Report)>, SearchError> {
-        let mut reports = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(one) = searches.get(number) else { return Ok(reports) };
-            let rounds = u32::try_from((searches.len() - number).div_ceil(SEARCHERS)).unwrap_or(u32::MAX);
-            let share = time.saturating_sub(began.elapsed()) / rounds;
-            let found = search(&Search { time_limit: share.min(one.time_limit), ..one.clone() })?;
-            report(&found);
-            reports.push((number, found));
-        }
-    };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let searchers: Vec<_> = (0..SEARCHERS).map(|_| scope.spawn(one_by_one)).collect();
-        searchers.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-    });
-    let mut reports = Vec::new();
-    for result in results {
-        match result {
-            Ok(found) => reports.extend(found?),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-    reports.sort_by_key(|(number, _)| *number);
-    Ok(reports.into_iter().map(|(_, report)| report).collect())
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut named = Vec::new();
-        if let Some(Faulty { member, menu, posts }) = &self.faulty {
-            named.push(format!("member {member} faulty ({menu:?}, up to {posts} posts)"));
-        }
-        named.extend(self.crash.map(|member| format!("member {member} crashes")));
-        named.extend(self.cut_off.map(|member| format!("member {member} cut off")));
-        f.write_str(if named.is_empty() { "nobody at fault" } else { "" })?;
-        f.write_str(&named.join(", "))
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report {
-            size,
-            faults,
-            polls,
-            pages,
-            states,
-            transitions,
-            ends,
-            committees,
-            member_states,
-            member_steps,
-            ..
-        } = self;
-        let how = match (&self.violation, self.complete) {
-            (Some(_), _) => "A RULE IS BROKEN",
-            (None, true) => "all",
-            (None, false) => "NOT ALL",
-        };
-        let polls = polls.iter().filter(|polled| **polled).count();
-        write!(
-            f,
-            "n = {size}, {faults}, {polls} phases polled, pages {pages:?}: {how}; {states} states, {transitions} transitions, {ends} ends, standing for \
-             {committees} states of committees; {member_states} states and {member_steps} steps of members; {:.1} s",
-            self.took.as_secs_f64()
-        )?;
-        match &self.violation {
-            Some(trace) => write!(f, "\n{trace}"),
-            None => Ok(()),
-        }
     }
 }

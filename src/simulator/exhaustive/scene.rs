@@ -18,6 +18,9 @@ pub(super) const EPOCH: EpochCounter = EpochCounter(1);
 const PHASE_VIEWS: u64 = 20;
 pub(super) const POLL_STEP: u64 = 10;
 
+/// The largest committee: one bit for each share that becomes public.
+const MAX_SIZE: usize = 8;
+
 /// A post by its number in the [`Posts`].
 pub(super) type PostId = u16;
 
@@ -128,6 +131,9 @@ impl Scene {
     pub(super) fn new(search: &Search, posts: &mut Posts) -> Result<Scene, SearchError> {
         let Search { size, faults, flaw, pages, polls, .. } = search;
         let impossible = |_| SearchError::Committee(*size);
+        if *size > MAX_SIZE {
+            return Err(SearchError::Committee(*size));
+        }
         let number = |member: usize| u8::try_from(member).map_err(|_| SearchError::Committee(*size));
         let mut keys = Vec::new();
         let mut members = Vec::new();

@@ -1,11 +1,17 @@
 //! The whole committee: what stands on the board, and every state that each member can be in beside it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::member::{Broken, Digest, Found, Halt, Member, State, StateId};
 use super::scene::{Kind, PostId, Posts, Private, Scene};
 use super::{LAG, Search, SearchError};
 use crate::bls::{Index, RANDOM_BEACON_TAG, SecretKey, combine};
+
+/// What one state of a member takes, with the core in it.
+const MEMBER_STATE_BYTES: usize = 6_000;
+/// What one entry of a table takes, with what it is found by.
+const ENTRY_BYTES: usize = 150;
 
 /// A set of states of one member, by its number.
 pub(super) type SetId = u32;
@@ -123,8 +129,10 @@ pub(super) struct Committee {
     members: Vec<Option<Member>>,
     /// Private messages: by sender, by receiver, what may be sent.
     pub(super) shares: Vec<Vec<Vec<Private>>>,
-    sets: Vec<Box<[StateId]>>,
-    numbers: HashMap<Box<[StateId]>, SetId>,
+    sets: Vec<Rc<[StateId]>>,
+    numbers: HashMap<Rc<[StateId]>, SetId>,
+    /// How many states there are in all sets together.
+    in_sets: usize,
     spreads: HashMap<(Index, SetId, u128), SetId>,
     landings: HashMap<(SetId, PostId), SetId>,
     summaries: HashMap<(Index, SetId), Summary>,
@@ -141,6 +149,7 @@ impl Committee {
             shares: Vec::new(),
             sets: Vec::new(),
             numbers: HashMap::new(),
+            in_sets: 0,
             spreads: HashMap::new(),
             landings: HashMap::new(),
             summaries: HashMap::new(),
@@ -171,6 +180,13 @@ impl Committee {
     /// Steps of members that have been computed.
     pub(super) fn member_steps(&self) -> usize {
         self.members.iter().flatten().map(Member::steps).sum()
+    }
+
+    /// The memory that all of this takes, by what one of each has been seen to take.
+    pub(super) fn bytes(&self) -> usize {
+        let (states, steps) = (self.member_states(), self.member_steps());
+        let known = self.sets.len() + self.spreads.len() + self.landings.len() + self.summaries.len();
+        states * MEMBER_STATE_BYTES + (steps + known) * ENTRY_BYTES + self.in_sets * size_of::<StateId>()
     }
 
     /// How many states of whole committees a world stands for.
@@ -442,19 +458,20 @@ impl Committee {
         self.members.get(usize::from(member))?.as_ref()?.state(id)
     }
 
-    pub(super) fn states(&self, set: SetId) -> Box<[StateId]> {
+    pub(super) fn states(&self, set: SetId) -> Rc<[StateId]> {
         self.sets.get(set as usize).cloned().unwrap_or_default()
     }
 
     fn keep(&mut self, mut states: Vec<StateId>) -> SetId {
         states.sort_unstable();
         states.dedup();
-        let states = states.into_boxed_slice();
+        let states: Rc<[StateId]> = states.into();
         if let Some(known) = self.numbers.get(&states) {
             return *known;
         }
         // There are no more sets than steps, which are fewer than u32 goes.
         let id = self.sets.len() as SetId;
+        self.in_sets += states.len();
         self.sets.push(states.clone());
         self.numbers.insert(states, id);
         id
