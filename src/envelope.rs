@@ -45,7 +45,7 @@ impl fmt::Debug for PrivateMessage {
 }
 
 /// A broadcast, signed with the sender's staking key over the run's name and the data.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BroadcastMessage {
     /// The protocol message.
     pub data: Vec<u8>,
@@ -65,15 +65,9 @@ impl BroadcastMessage {
 
     /// Whether `key` has signed this.
     pub fn verify(&self, key: &PublicKey) -> bool {
-        let verify = || {
-            Signature::from_bytes(&self.signature).is_ok_and(|signature| {
-                key.verify(&fingerprint(&self.data, &self.dkg_instance_id), &DKG_MESSAGE_TAG, &signature)
-            })
-        };
-        #[cfg(feature = "simulator")]
-        return crate::simulator::memo::verified(self, key, verify);
-        #[cfg(not(feature = "simulator"))]
-        verify()
+        Signature::from_bytes(&self.signature).is_ok_and(|signature| {
+            key.verify(&fingerprint(&self.data, &self.dkg_instance_id), &DKG_MESSAGE_TAG, &signature)
+        })
     }
 
     /// The JSON that is posted: `{"Data":"<base64>","DKGInstanceID":"…","Signature":"<base64>"}`.

@@ -11,7 +11,7 @@
 //!
 //! | wait | meant for | under a scheduler |
 //! | --- | --- | --- |
-//! | [`Condvar::wait_until`] | a retry that is due | may end at any moment; the clock then stands at the deadline |
+//! | [`Receiver::recv_deadline`](bounded), [`Sender::send_timeout`](bounded) | a retry that is due, room that may never be | may end at any moment; the clock then stands at the deadline |
 //! | [`wait_patiently`] | what comes unless the host's code hangs | never ends by itself |
 //!
 //! So retries come early, late and in the middle of everything else, and a wait that only its limit would end is a deadlock,
@@ -25,11 +25,15 @@
 #[cfg(not(shuttle))]
 mod system;
 #[cfg(not(shuttle))]
-pub(crate) use system::{Condvar, Mutex, atomic, catch_panic, now, random, thread, wait_patiently};
+pub(crate) use system::{
+    Condvar, Mutex, Receiver, Sender, atomic, bounded, catch_panic, now, random, thread, wait_patiently,
+};
 
 #[cfg(all(test, shuttle))]
 pub(crate) mod explore;
 #[cfg(shuttle)]
 mod scheduled;
 #[cfg(shuttle)]
-pub(crate) use scheduled::{Condvar, Mutex, atomic, catch_panic, now, random, thread, wait_patiently};
+pub(crate) use scheduled::{
+    Condvar, Mutex, Receiver, Sender, atomic, bounded, catch_panic, now, random, thread, wait_patiently,
+};

@@ -1,13 +1,15 @@
 //! How threads start, wait and stop.
 //!
-//! Every thread has one inbox and waits nowhere else. Messages, wake-ups and the stop are under one lock, so that there is
-//! no moment between looking and falling asleep, and nothing is taken out of an inbox that has been stopped.
+//! Every thread has one inbox, a channel, and waits nowhere else. A wake-up is a token in that channel, at most one at a
+//! time; a stop raises a flag and sends one more. Nothing that is taken out of an inbox after it has been stopped is handled.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Condvar, Mutex, catch_panic, now, thread, wait_patiently};
+use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, TrySendError};
+
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, Receiver, Sender, bounded, catch_panic, now, thread, wait_patiently};
 
 /// How long a stop waits for a thread that is inside the host's code before it goes on without it.
 pub const STOP_LIMIT: Duration = Duration::from_millis(900);
@@ -64,26 +66,27 @@ impl<T: Clone> Signal<T> {
     }
 }
 
+/// How long a sender that waits for room goes without asking whether there is still somebody who could make it.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
 /// The sending side of a thread's inbox.
-pub(crate) struct Mailbox<T>(Arc<Shared<T>>);
-
-/// The receiving side, owned by the thread.
-pub(crate) struct Inbox<T>(Arc<Shared<T>>);
-
-struct Shared<T> {
-    contents: Mutex<Contents<T>>,
-    limit: usize,
-    /// There is something for the thread.
-    news: Condvar,
-    /// There is room for one message more.
-    room: Condvar,
+pub(crate) struct Mailbox<T> {
+    /// `None` is a wake-up.
+    sender: Sender<Option<T>>,
+    flags: Arc<Flags>,
 }
 
-struct Contents<T> {
-    messages: VecDeque<T>,
-    /// The thread shall look around. However often it is asked to, once will do, and takes no message's place.
-    woken: bool,
-    stopped: bool,
+/// The receiving side, owned by the thread.
+pub(crate) struct Inbox<T> {
+    receiver: Receiver<Option<T>>,
+    flags: Arc<Flags>,
+}
+
+#[derive(Default)]
+struct Flags {
+    /// The thread shall look around, and will after what it takes next. However often it is asked to, once will do.
+    woken: AtomicBool,
+    stopped: AtomicBool,
 }
 
 /// What came of waiting. Whatever it is, the thread has to look around: no wake-up from before is left.
@@ -103,103 +106,97 @@ pub(crate) enum Refused {
 
 /// An inbox for at most `limit` messages.
 pub(crate) fn inbox<T>(limit: usize) -> (Mailbox<T>, Inbox<T>) {
-    let contents = Mutex::new(Contents { messages: VecDeque::new(), woken: false, stopped: false });
-    let shared = Arc::new(Shared { contents, limit, news: Condvar::new(), room: Condvar::new() });
-    (Mailbox(Arc::clone(&shared)), Inbox(shared))
+    let (sender, receiver) = bounded(limit);
+    let flags = Arc::new(Flags::default());
+    (Mailbox { sender, flags: Arc::clone(&flags) }, Inbox { receiver, flags })
 }
 
 impl<T> Clone for Mailbox<T> {
     fn clone(&self) -> Self {
-        Mailbox(Arc::clone(&self.0))
+        Mailbox { sender: self.sender.clone(), flags: Arc::clone(&self.flags) }
     }
 }
 
 impl<T> Mailbox<T> {
     /// Hands a message over, waiting while the inbox is full.
     pub(crate) fn send(&self, message: T) -> Result<(), Refused> {
-        let mut contents = self.0.contents.lock();
-        while !contents.stopped && contents.messages.len() >= self.0.limit {
-            self.0.room.wait(&mut contents);
+        let mut message = Some(message);
+        while !self.is_stopped() {
+            // The thread may never again take anything: it is stopped, but inside the host's code.
+            match self.sender.send_timeout(message, STOP_CHECK) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(refused)) => message = refused,
+                Err(SendTimeoutError::Disconnected(_)) => break,
+            }
         }
-        self.0.put(&mut contents, message)
+        Err(Refused::Stopped)
     }
 
     /// Hands a message over, or refuses at once.
     pub(crate) fn try_send(&self, message: T) -> Result<(), Refused> {
-        self.0.put(&mut self.0.contents.lock(), message)
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
+        }
+        self.sender.try_send(Some(message)).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Disconnected(_) => Refused::Stopped,
+        })
     }
 
-    /// Makes the thread look around.
+    /// Makes the thread look around. In a full inbox no wake-up is needed: the thread looks around after the next message
+    /// that it takes, and until then it counts as woken.
     pub(crate) fn wake(&self) {
-        self.0.contents.lock().woken = true;
-        self.0.news.notify_one();
+        if !self.flags.woken.swap(true, Ordering::SeqCst) {
+            let _ = self.sender.try_send(None);
+        }
     }
 
     /// Asks the thread to end. Nobody waits for room any more.
     pub(crate) fn stop(&self) {
-        self.0.stop();
+        self.flags.stopped.store(true, Ordering::SeqCst);
+        let _ = self.sender.try_send(None);
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.0.contents.lock().stopped
+        self.flags.stopped.load(Ordering::SeqCst)
     }
 }
 
 impl<T> Inbox<T> {
     /// Waits for the next message, until `deadline` if there is one.
     pub(crate) fn receive(&self, deadline: Option<Instant>) -> Received<T> {
-        let mut contents = self.0.contents.lock();
-        let mut late = false;
-        loop {
-            if contents.stopped {
-                return Received::Stopped;
-            }
-            let woken = std::mem::take(&mut contents.woken);
-            if let Some(message) = contents.messages.pop_front() {
-                self.0.room.notify_one();
-                return Received::Message(message);
-            }
-            if woken || late {
-                return Received::Woken;
-            }
-            match deadline {
-                None => self.0.news.wait(&mut contents),
-                Some(deadline) => late = self.0.news.wait_until(&mut contents, deadline).timed_out(),
-            }
+        if self.is_stopped() {
+            return Received::Stopped;
+        }
+        let received = match deadline {
+            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => self.receiver.recv_deadline(deadline),
+        };
+        // Before the thread looks around, and after anything that it takes: who has something new from here on wakes it
+        // again, and who has relied on a wake-up of before is seen now.
+        if received.is_ok() {
+            self.flags.woken.store(false, Ordering::SeqCst);
+        }
+        if self.is_stopped() {
+            return Received::Stopped;
+        }
+        match received {
+            Ok(Some(message)) => Received::Message(message),
+            Ok(None) | Err(RecvTimeoutError::Timeout) => Received::Woken,
+            // Nobody is left who could say anything.
+            Err(RecvTimeoutError::Disconnected) => Received::Stopped,
         }
     }
 
     /// Whether the thread has been asked to end.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.0.contents.lock().stopped
+        self.flags.stopped.load(Ordering::SeqCst)
     }
 }
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
-        self.0.stop();
-        // What nobody will take is let go of now, and not when the last mailbox is.
-        let _left = std::mem::take(&mut self.0.contents.lock().messages);
-    }
-}
-
-impl<T> Shared<T> {
-    fn put(&self, contents: &mut Contents<T>, message: T) -> Result<(), Refused> {
-        if contents.stopped {
-            return Err(Refused::Stopped);
-        }
-        if contents.messages.len() >= self.limit {
-            return Err(Refused::Full);
-        }
-        contents.messages.push_back(message);
-        self.news.notify_one();
-        Ok(())
-    }
-
-    fn stop(&self) {
-        self.contents.lock().stopped = true;
-        self.news.notify_one();
-        self.room.notify_all();
+        self.flags.stopped.store(true, Ordering::SeqCst);
     }
 }
 

@@ -31,7 +31,6 @@ mod disk;
 pub mod exhaustive;
 mod fault;
 mod identity;
-pub(crate) mod memo;
 mod node;
 mod plan;
 mod shrink;

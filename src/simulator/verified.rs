@@ -1,4 +1,4 @@
-//! Signatures of one run that have been verified: the same envelope, by the same key, is verified once for all nodes.
+//! Signatures that have been verified: the same envelope, by the same key, is verified once for all nodes of a simulation.
 //!
 //! The verdict depends on nothing but these, so that no node is told anything else than it would find out itself.
 
@@ -10,6 +10,9 @@ use crate::bls::PublicKey;
 use crate::engine::Verify;
 use crate::envelope::BroadcastMessage;
 
+/// Verdicts that are kept at most: some 300 MB.
+const LIMIT: usize = 500_000;
+
 /// Everything that a verification depends on.
 type Question = ([u8; 96], String, Vec<u8>, Vec<u8>);
 
@@ -20,6 +23,16 @@ impl Verify for Verified {
     fn verify(&self, message: &BroadcastMessage, key: &PublicKey) -> bool {
         let BroadcastMessage { data, dkg_instance_id, signature } = message.clone();
         let question = (key.to_flow_bytes(), dkg_instance_id, data, signature);
-        *self.0.lock().entry(question).or_insert_with(|| message.verify(key))
+        let mut verdicts = self.0.lock();
+        match verdicts.get(&question) {
+            Some(verdict) => *verdict,
+            None => {
+                let verdict = message.verify(key);
+                if verdicts.len() < LIMIT {
+                    verdicts.insert(question, verdict);
+                }
+                verdict
+            }
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Shuttle's, under the names and with the manners of the usual ones. Only for tests.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{RecvError, RecvTimeoutError, SendTimeoutError, TrySendError};
 use shuttle::rand::{Rng, thread_rng};
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread;
@@ -139,4 +142,124 @@ pub(crate) fn wait_patiently<T>(condition: &Condvar, guard: &mut MutexGuard<'_, 
 /// Runs `body`. A panic is a test that has failed, and is not caught.
 pub(crate) fn catch_panic<R>(body: impl FnOnce() -> R) -> Option<R> {
     Some(body())
+}
+
+/// A channel for at most `limit` messages, as crossbeam's: its sides, made of this scheduler's lock and conditions.
+pub(crate) fn bounded<T>(limit: usize) -> (Sender<T>, Receiver<T>) {
+    let queue = Queue { messages: VecDeque::new(), senders: 1, received: true };
+    let channel = Arc::new(Channel { queue: Mutex::new(queue), limit, news: Condvar::new(), room: Condvar::new() });
+    (Sender(Arc::clone(&channel)), Receiver(channel))
+}
+
+pub(crate) struct Sender<T>(Arc<Channel<T>>);
+
+pub(crate) struct Receiver<T>(Arc<Channel<T>>);
+
+struct Channel<T> {
+    queue: Mutex<Queue<T>>,
+    limit: usize,
+    news: Condvar,
+    room: Condvar,
+}
+
+struct Queue<T> {
+    messages: VecDeque<T>,
+    senders: usize,
+    /// The receiver is there.
+    received: bool,
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.0.queue.lock().senders += 1;
+        Sender(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.queue.lock().senders -= 1;
+        self.0.news.notify_all();
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let left = {
+            let mut queue = self.0.queue.lock();
+            queue.received = false;
+            std::mem::take(&mut queue.messages)
+        };
+        self.0.room.notify_all();
+        drop(left);
+    }
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        let mut queue = self.0.queue.lock();
+        if !queue.received {
+            return Err(TrySendError::Disconnected(message));
+        }
+        if queue.messages.len() >= self.0.limit {
+            return Err(TrySendError::Full(message));
+        }
+        queue.messages.push_back(message);
+        drop(queue);
+        self.0.news.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        let deadline = now() + timeout;
+        let mut queue = self.0.queue.lock();
+        let mut late = false;
+        while queue.received && queue.messages.len() >= self.0.limit {
+            if late {
+                return Err(SendTimeoutError::Timeout(message));
+            }
+            late = self.0.room.wait_until(&mut queue, deadline).timed_out();
+        }
+        if !queue.received {
+            return Err(SendTimeoutError::Disconnected(message));
+        }
+        queue.messages.push_back(message);
+        drop(queue);
+        self.0.news.notify_one();
+        Ok(())
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(crate) fn recv(&self) -> Result<T, RecvError> {
+        let mut queue = self.0.queue.lock();
+        loop {
+            if let Some(message) = queue.messages.pop_front() {
+                self.0.room.notify_one();
+                return Ok(message);
+            }
+            if queue.senders == 0 {
+                return Err(RecvError);
+            }
+            self.0.news.wait(&mut queue);
+        }
+    }
+
+    pub(crate) fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        let mut queue = self.0.queue.lock();
+        let mut late = false;
+        loop {
+            if let Some(message) = queue.messages.pop_front() {
+                self.0.room.notify_one();
+                return Ok(message);
+            }
+            if queue.senders == 0 {
+                return Err(RecvTimeoutError::Disconnected);
+            }
+            if late {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            late = self.0.news.wait_until(&mut queue, deadline).timed_out();
+        }
+    }
 }

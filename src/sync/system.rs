@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) use std::sync::atomic;
 pub(crate) use std::thread;
+
+pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 use std::time::Instant;
 
 use parking_lot::MutexGuard;

@@ -58,7 +58,6 @@ mod world;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::memo::Memo;
 use crate::bls::Index;
 use member::Digest;
 pub use menu::{SEARCHERS, menu, search_all};
@@ -181,7 +180,6 @@ pub enum SearchError {
 /// See [`SearchError`].
 pub fn search(search: &Search) -> Result<Report, SearchError> {
     let began = Instant::now();
-    let _memo = Memo::keep();
     let mut committee = Committee::new(search)?;
     let mut course = Course { came_from: Vec::new(), transitions: 0, ends: 0, committees: 0, last: None };
     let stopped = course.run(&mut committee, search, began).err();

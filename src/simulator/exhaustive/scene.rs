@@ -11,6 +11,7 @@ use crate::engine::{ControllerFactory, Randomness, RandomnessError};
 use crate::envelope::{BroadcastMessage, PrivateMessage};
 use crate::epoch::{EpochCounter, EpochSetup, Header, View};
 use crate::protocol::{Broadcast, encode_answer, encode_complaint, encode_share, encode_vector};
+use crate::simulator::verified::Verified;
 
 /// The epoch the run makes keys for.
 pub(super) const EPOCH: EpochCounter = EpochCounter(1);
@@ -119,6 +120,7 @@ pub(super) struct Scene {
     pub(super) setup: EpochSetup,
     pub(super) blocks: Vec<Block>,
     keys: Vec<SecretKey>,
+    verified: Arc<Verified>,
     /// What the faulty member may send privately, by receiver.
     pub(super) faulty_shares: Vec<Vec<Private>>,
     /// What the faulty member may post, each once.
@@ -167,6 +169,7 @@ impl Scene {
             setup,
             blocks,
             keys,
+            verified: Arc::default(),
             faulty_shares: Vec::new(),
             offers: Vec::new(),
             nothing,
@@ -252,7 +255,8 @@ impl Scene {
 
     pub(super) fn factory(&self, member: Index) -> Option<ControllerFactory> {
         let key = self.keys.get(usize::from(member))?;
-        Some(ControllerFactory::new(self.node_id(member)?, key.clone()))
+        let factory = ControllerFactory::new(self.node_id(member)?, key.clone());
+        Some(factory.verifying_with(self.verified.clone()))
     }
 
     /// All members but the faulty one, which is nothing but its messages.
