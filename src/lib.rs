@@ -30,6 +30,7 @@
 //! | [`chain`] | the whiteboard's contract, and a chain for members that have none |
 //! | [`network`] | private channels between members |
 //! | [`store`] | the life of each epoch's key, and where it is kept |
+//! | `simulator` (feature) | whole committees in one thread, hostile runs from one number, small ones exhaustively |
 //!
 //! Everything that decides is a pure state machine; everything that waits is a thin thread around one. To embed the engine,
 //! implement [`network::Network`], [`chain::DkgContractClient`] and [`store::Store`], hand your chain's events to a
@@ -86,7 +87,8 @@
 //!
 //! # Features
 //!
-//! `cli` (default) is the `dkg` command. `log-chain` is the chain for members that have none. Without default features the
+//! `cli` (default) is the `dkg` command. `log-chain` is the chain for members that have none. `simulator` runs whole
+//! committees against everything that can go wrong. Without default features the
 //! crate is the embeddable engine: 42 crates, no async runtime.
 
 // `unsafe` is for the calls into blst alone.

@@ -26,7 +26,7 @@ use crate::store::DkgState;
 
 /// What waits in a node's reactor.
 pub(super) enum Waiting {
-    Event(ProtocolEvent),
+    Event(Box<ProtocolEvent>),
     Board(Input),
 }
 

@@ -500,7 +500,7 @@ impl Watch {
         }
         let Some(commit) = commit else { return };
         let report = file_report(&self.files, epoch);
-        if report.is_some_and(|keys| keys != (commit.group_key.clone(), commit.key_shares.clone())) {
+        if report.is_some_and(|keys| keys != (commit.group_key, commit.key_shares.clone())) {
             return self.break_rule(Rule::Agreement, || {
                 format!("the chain's keys for epoch {epoch} are not those that the honest members came out with")
             });
@@ -552,7 +552,7 @@ impl Watch {
 
 fn file_report(files: &BTreeMap<u64, File>, epoch: u64) -> Option<(PublicKey, Vec<PublicKey>)> {
     let keys = files.get(&epoch)?.reports.values().next()?.keys.as_ref().ok()?;
-    Some((keys.group_key.clone(), keys.key_shares.clone()))
+    Some((keys.group_key, keys.key_shares.clone()))
 }
 
 /// `t + 1` of the committed keys sign under the group key, and `t` do not.

@@ -236,7 +236,7 @@ impl World {
             Happening::Tick(view) => self.tick(view),
             Happening::Told { node, life, event } => {
                 if let Some(process) = self.process(node, life) {
-                    process.inbox.push_back(Waiting::Event(*event));
+                    process.inbox.push_back(Waiting::Event(event));
                     self.turn_soon(node);
                 }
             }
@@ -350,7 +350,7 @@ impl World {
         };
         let mut process = Process::new(node, seed, poll_step, clients, Arc::clone(&self.verified));
         let head = snapshot.head;
-        process.inbox.extend(snapshot.into_event().map(Waiting::Event));
+        process.inbox.extend(snapshot.into_event().map(Box::new).map(Waiting::Event));
         node.worked_off.store(head.view.0, Ordering::Relaxed);
         node.process = Some(process);
         node.told_until = now;
@@ -627,10 +627,10 @@ impl World {
         self.turn_soon(member);
     }
 
-    fn recall(&mut self, member: usize, event: ProtocolEvent) -> Option<Input> {
+    fn recall(&mut self, member: usize, event: Box<ProtocolEvent>) -> Option<Input> {
         let node = self.nodes.get_mut(&member)?;
         if let (Some(Defect::PollViewsUnderflow), ProtocolEvent::EpochSetupPhaseStarted { setup, first, .. }) =
-            (self.defect, &event)
+            (self.defect, &*event)
         {
             let [last, ..] = setup.phase_final_views;
             if reference_poll_views(first.view.0, last.0, self.plan.schedule().poll_step).is_none() {
@@ -649,7 +649,7 @@ impl World {
                 }
             },
         };
-        Some(Input::Event(Box::new(event), recalled))
+        Some(Input::Event(event, recalled))
     }
 
     fn step(&mut self, member: usize, input: Input) {

@@ -1,14 +1,16 @@
 //! `dkg simulate`: hostile runs by the thousand, in one process and without a clock.
 //!
-//! Runs are numbered; a number is all it takes to see a run again. The work is shared among threads, one run at a time; what
+//! Runs at random are numbered; a number is all it takes to see a run again. The work is shared among threads, one run at a time; what
 //! they find comes to the main thread, which counts, and shrinks the first run that breaks a rule.
 
 mod campaign;
+mod exhaustive;
 mod show;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use clap::error::ErrorKind;
@@ -67,6 +69,16 @@ pub(super) struct Options {
     /// Replay no epochs after this one.
     #[arg(long, value_name = "EPOCH", requires = "replay", value_parser = clap::value_parser!(u64).range(1..))]
     until: Option<u64>,
+
+    /// Instead of runs at random, search a committee of this size exhaustively: every order of messages, blocks and pages,
+    /// with members cut off, crashing or faulty.
+    #[arg(long, value_name = "N", conflicts_with_all = ["runs", "seed", "nodes", "faults", "crashes", "threads", "replay", "defect"],
+          value_parser = clap::value_parser!(u8).range(2..=8))]
+    exhaustive: Option<u8>,
+
+    /// How long to search.
+    #[arg(long, value_name = "M", requires = "exhaustive", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    minutes: u64,
 
     /// Put a known defect into every member, to see it caught.
     #[arg(long, value_name = "DEFECT")]
@@ -154,9 +166,12 @@ impl FromStr for Kept {
 
 /// Runs the command.
 pub(super) fn run(options: &Options, bars: &MultiProgress) -> ExitCode {
-    let written = match &options.replay {
-        Some(number) => options.replay(number),
-        None => options.simulate(bars),
+    let written = match (&options.replay, options.exhaustive) {
+        (Some(number), _) => options.replay(number),
+        (None, Some(size)) => {
+            exhaustive::run(usize::from(size), Duration::from_secs(60 * options.minutes), options.json)
+        }
+        (None, None) => options.simulate(bars),
     };
     match written {
         Ok(true) => ExitCode::SUCCESS,
