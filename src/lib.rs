@@ -88,8 +88,8 @@
 //! # Features
 //!
 //! `cli` (default) is the `dkg` command. `log-chain` is the chain for members that have none. `simulator` runs whole
-//! committees against everything that can go wrong. Without default features the
-//! crate is the embeddable engine: 42 crates, no async runtime.
+//! committees against everything that can go wrong. Without default features the crate is the embeddable engine: 44 crates,
+//! no async runtime.
 
 // `unsafe` is for the calls into blst alone.
 #![deny(unsafe_code)]

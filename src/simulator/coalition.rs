@@ -201,11 +201,6 @@ impl Script {
         self.faults.iter().any(|part| part.fault == fault)
     }
 
-    fn index(&self) -> Index {
-        // A committee has at most 254 members.
-        Index::from_position(self.me).unwrap_or(Index::all(1).next().unwrap_or_else(|| unreachable!()))
-    }
-
     fn sign(&self, data: Vec<u8>, instance: &InstanceId) -> Act {
         Act::Post(BroadcastMessage::sign(data, instance, &self.identity.staking_key).to_json())
     }
@@ -421,7 +416,7 @@ impl Script {
         let instance = run.setup.instance.clone();
         let [end_1, _, end_3] = run.finals;
         let end = end_3 + VIEW_MS;
-        let me = self.index();
+        let Some(me) = Index::from_position(self.me) else { return };
         let mut acts: Vec<Act> = Vec::new();
         match fault {
             Fault::GarbagePosts => {

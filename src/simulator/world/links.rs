@@ -1,0 +1,106 @@
+//! Private messages between members, and what may become of them.
+
+use super::super::chance::Draw;
+use super::super::defect::Defect;
+use super::super::fault::Fault;
+use super::super::node::instant;
+use super::super::plan::VIEW_MS;
+use super::{Happening, PartOfNode, World};
+use crate::committee::NodeId;
+use crate::engine::Job;
+use crate::envelope::PrivateMessage;
+use crate::network::NetworkError;
+use rand::RngExt;
+
+impl World {
+    /// The dispatcher: hands what is due to idle senders.
+    pub(super) fn send(&mut self, member: usize) {
+        let now = instant(self.base, self.now);
+        loop {
+            let Some(node) = self.nodes.get_mut(&member) else { return };
+            let (from, life) = (node.id(), node.life);
+            let Some(process) = node.process.as_mut() else { return };
+            if process.idle_senders == 0 {
+                return;
+            }
+            let Some(job) = process.outbox.take_due(now) else {
+                let next = process.outbox.next_due().map(|due| due.saturating_duration_since(self.base));
+                if let Some(due) = next.and_then(|due| u64::try_from(due.as_millis()).ok()) {
+                    // Waits are cut to whole milliseconds.
+                    self.due(member, PartOfNode::Outbox, (due + 1).max(self.now + 1));
+                }
+                return;
+            };
+            process.idle_senders -= 1;
+            self.dispatch(member, life, from, job);
+        }
+    }
+
+    /// One try to deliver a private message.
+    pub(super) fn dispatch(&mut self, member: usize, life: u64, from: NodeId, job: Job) {
+        let weather = *self.plan.weather();
+        let mut dice = self.dice(Draw::Link);
+        let Some(to) = self.place(&job.outbound.to) else { return };
+        let travel = dice.random_range(1..=weather.link_ms);
+        let at = self.now + travel;
+        let unlucky = dice.random_range(0..100) < weather.failing;
+        let reachable = !self.is_severed(member, to) && !self.is_severed(to, member);
+        let bad_luck = unlucky && self.nodes.get_mut(&member).is_some_and(|node| node.has_bad_luck(self.now));
+        if !reachable || bad_luck {
+            // Sometimes it does arrive, and only the acknowledgement is lost.
+            let message = job.outbound.message.clone();
+            if reachable && dice.random_bool(0.3) {
+                self.at(at, Happening::Arrives { from, to, message, job: None });
+            }
+            let result = Err(NetworkError::Unreachable(job.outbound.to, "no answer".into()));
+            return self.at(at, Happening::Sent { node: member, life, job: Box::new(job), result });
+        }
+        let message = job.outbound.message.clone();
+        if dice.random_range(0..100) < weather.doubled {
+            let again = self.now + dice.random_range(1..=weather.link_ms + VIEW_MS);
+            self.at(again, Happening::Arrives { from, to, message: message.clone(), job: None });
+        }
+        self.at(at, Happening::Arrives { from, to, message, job: Some((member, life, Box::new(job))) });
+    }
+
+    /// Whether nothing gets through between two members, because of the first one's mishaps.
+    pub(super) fn is_severed(&self, member: usize, other: usize) -> bool {
+        let Some(node) = self.nodes.get(&member) else { return false };
+        let lost = node.suffers(Fault::LostShares, self.now);
+        node.is_cut_off(self.now) || lost.is_some_and(|mishap| mishap.much >> (other % 32) & 1 == 1)
+    }
+
+    pub(super) fn arrives(
+        &mut self,
+        from: NodeId,
+        to: usize,
+        message: PrivateMessage,
+        job: Option<(usize, u64, Box<Job>)>,
+    ) {
+        let defect = self.defect;
+        let result = match self.nodes.get_mut(&to) {
+            // The coalition takes everything.
+            None => Ok(()),
+            Some(node) => match node.process.as_mut().filter(|_| !node.stopped) {
+                None => Err("it is not running".to_owned()),
+                Some(process) => {
+                    if defect == Some(Defect::SharesInTheLog) && !process.core.wants_private() {
+                        log::warn!("not wanted: {}", crate::hex::encode(message.data.expose()));
+                    }
+                    process.arrivals += 1;
+                    let stolen =
+                        defect == Some(Defect::FailedRunListensOn) && process.listens_on && process.arrivals % 2 == 0;
+                    if stolen { Ok(()) } else { process.private.push(from, message).map_err(|error| error.to_string()) }
+                }
+            },
+        };
+        if let Err(error) = &result {
+            self.watch.mark("refused private message", error.clone());
+        }
+        self.turn_soon(to);
+        if let Some((node, life, job)) = job {
+            let result = result.map_err(|why| NetworkError::Unreachable(job.outbound.to, why));
+            self.at(self.now + 1, Happening::Sent { node, life, job, result });
+        }
+    }
+}
