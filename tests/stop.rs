@@ -5,7 +5,6 @@ mod support;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use dkg_engine::SecretBytes;
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
@@ -18,21 +17,8 @@ use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, ProtocolEvents, View};
 use dkg_engine::network::{Network, NetworkError};
 use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
-use support::{PATIENCE, Watched, committee, header, node_id, setup, staking_key, staking_phase};
-
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
-/// No thread more than `before`. The system may list a thread for a moment after it has been joined; one that is left
-/// behind stays.
-fn assert_none_left(before: usize, what: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while threads() > before {
-        assert!(Instant::now() < deadline, "{what}: {} threads are left", threads() - before);
-        thread::yield_now();
-    }
-}
+use support::process::{assert_none_left, threads};
+use support::{Watched, committee, header, node_id, setup, staking_key, staking_phase};
 
 /// What a host's part does when it is called.
 #[derive(Clone, Copy, PartialEq)]

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub)] // Every test file uses its own part.
 
+pub mod process;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,0 +1,83 @@
+//! Whether an engine that has been stopped is still heard of.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dkg_engine::engine::{EngineEvent, Observer};
+use dkg_engine::epoch::EpochCounter;
+use dkg_engine::store::{DkgState, EpochRecord, MemoryStore, Store, StoreError};
+use dkg_engine::{SecretBytes, store};
+use parking_lot::Mutex;
+
+use crate::support::Watched;
+
+/// Shared by all that one engine calls. Dug when its stop has returned.
+#[derive(Default)]
+pub struct Grave {
+    closed: AtomicBool,
+    heard: Mutex<Vec<&'static str>>,
+}
+
+impl Grave {
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// The engine has done something.
+    pub fn note(&self, what: &'static str) {
+        if self.closed.load(Ordering::SeqCst) {
+            self.heard.lock().push(what);
+        }
+    }
+
+    /// What the engine has done after it had been stopped.
+    pub fn heard(&self) -> Vec<&'static str> {
+        self.heard.lock().clone()
+    }
+}
+
+/// What a member's engines have told, with the number of the life in which they did. Without what a flood makes a flood of.
+pub type Diary = Arc<Watched<Vec<(usize, EngineEvent)>>>;
+
+pub struct Voice {
+    pub life: usize,
+    pub diary: Diary,
+    pub grave: Arc<Grave>,
+}
+
+impl Observer for Voice {
+    fn notify(&self, event: &EngineEvent) {
+        self.grave.note("observer");
+        if !matches!(event, EngineEvent::PostDropped { .. } | EngineEvent::Flagged { .. }) {
+            self.diary.update(|diary| diary.push((self.life, event.clone())));
+        }
+    }
+}
+
+/// Every record a member has ever written.
+pub type Written = Arc<Mutex<Vec<EpochRecord>>>;
+
+/// A member's store as one of its lives has it.
+pub struct Ledger {
+    pub store: Arc<MemoryStore>,
+    pub written: Written,
+    pub grave: Arc<Grave>,
+}
+
+impl Store for Ledger {
+    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
+        self.grave.note("read from the store");
+        self.store.read(epoch)
+    }
+
+    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+        self.grave.note("write to the store");
+        let epochs: Vec<EpochCounter> = records.iter().map(|(epoch, _)| *epoch).collect();
+        self.store.commit(records)?;
+        let state = DkgState::new(Arc::clone(&self.store) as Arc<dyn store::Store>);
+        for epoch in epochs {
+            self.written.lock().push(state.record(epoch)?);
+        }
+        Ok(())
+    }
+}
