@@ -15,6 +15,7 @@ use dkg_engine::chain::{ClientError, DkgContractClient, DkgResult};
 use dkg_engine::envelope::MAX_POST_BYTES;
 use dkg_engine::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, ProtocolEvents, View};
 use log_support::*;
+use parking_lot::Mutex;
 
 const GENESIS: u64 = 1_000_000;
 const IDLE: View = View(u64::MAX);
@@ -451,4 +452,35 @@ fn a_panic_in_the_receiver_is_reported_and_not_passed_over() {
     }
     assert_eq!(follower.failure(), Some(FollowError::Panicked));
     assert_eq!(follower.stop(), Err(FollowError::Panicked));
+}
+
+#[test]
+fn a_follower_can_be_dropped_by_the_receiver_of_its_events() {
+    #[derive(Clone)]
+    struct Drops {
+        follower: Arc<Mutex<Option<Follower>>>,
+        dropped: crossbeam_channel::Sender<()>,
+    }
+    impl ProtocolEvents for Drops {
+        fn on_event(&self, _: ProtocolEvent) {
+            drop(self.follower.lock().take());
+            let _ = self.dropped.send(());
+        }
+    }
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    for member in &members[..=T] {
+        member.author().append(Payload::Tick(View(1))).unwrap();
+    }
+    let (dropped, told) = crossbeam_channel::unbounded();
+    let receiver = Drops { follower: Arc::default(), dropped };
+    {
+        let mut follower = receiver.follower.lock();
+        let clock = Arc::new(SetClock::default());
+        *follower =
+            Some(Follower::start(&members[4], clock, Arc::new(|| IDLE), Arc::new(receiver.clone()), 0).unwrap());
+    }
+    drop(receiver);
+    assert_eq!(told.recv(), Ok(()), "dropping it has not panicked");
+    assert!(told.recv().is_err(), "the thread has gone, and its receiver with it");
 }

@@ -107,7 +107,7 @@ impl Follower {
         self.failure.lock().clone()
     }
 
-    /// Shuts the member's access to the log down and joins the thread.
+    /// Shuts the member's access to the log down and joins the thread (unless called on it, by the receiver of the events).
     ///
     /// # Errors
     /// The thread had given up before.
@@ -120,6 +120,8 @@ impl Follower {
         self.log.shutdown();
         match self.thread.take() {
             None => Ok(()),
+            // The receiver of the events has dropped the follower on its own thread, which ends by itself.
+            Some(thread) if thread.thread().id() == std::thread::current().id() => Ok(()),
             Some(thread) => thread.join().unwrap_or(Err(FollowError::Panicked)),
         }
     }
