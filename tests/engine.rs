@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dkg_engine::bls::{RANDOM_BEACON_TAG, combine};
 use dkg_engine::chain::{DkgContractClient, DkgResult};
@@ -310,6 +311,12 @@ fn events_for_an_engine_that_has_stopped_change_nothing() {
     events.on_event(ProtocolEvent::BlockFinalized(header(1, 0)));
     assert_eq!(world.nodes[0].reactor.done().wait(), Ok(()));
     assert_eq!(world.nodes[0].events.all(), []);
+}
+
+#[test]
+fn a_signal_can_be_waited_for_as_long_as_durations_go() {
+    let world = World::new(2);
+    assert_eq!(world.nodes[0].reactor.ready().wait_timeout(Duration::MAX), Some(Ok(())));
 }
 
 #[test]

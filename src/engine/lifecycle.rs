@@ -54,7 +54,7 @@ impl<T: Clone> Signal<T> {
 
     /// Waits for the signal, but not longer than `limit`.
     pub fn wait_timeout(&self, limit: Duration) -> Option<T> {
-        let deadline = now() + limit;
+        let Some(deadline) = now().checked_add(limit) else { return Some(self.wait()) };
         let (slot, condition) = &*self.0;
         let mut slot = slot.lock();
         while slot.is_none() {
