@@ -219,10 +219,12 @@ pub struct SpawnError {
     pub reason: String,
 }
 
-/// A thread has not ended in time: the host's code that it is in does not return.
+/// A thread has not ended in time: the host's code that it is in does not return, or the machine is so busy that one step
+/// of the engine takes longer than [`STOP_LIMIT`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "thread {0} is inside the host's network, whiteboard, store or observer, which has not returned after its shutdown"
+    "thread {0} has not ended in time: it is inside the host's network, whiteboard, store or observer, which has not \
+     returned after its shutdown, or the machine is overloaded and it ends later"
 )]
 pub struct Stuck(pub String);
 
