@@ -205,7 +205,7 @@ impl DkgContractClient for Client {
         }))
     }
 
-    fn submit_result(&self, result: &DkgResult) -> Result<(), ClientError> {
+    fn submit_result(&self, _: &InstanceId, result: &DkgResult) -> Result<(), ClientError> {
         self.check()?;
         self.chain.runs.update(|runs| runs.last_mut().unwrap().contract.submit(self.me, result)).map_err(refused)
     }

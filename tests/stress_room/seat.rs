@@ -164,7 +164,7 @@ impl Seat {
             let port = Port { inner, me: id, shares, last, left, grave: Arc::clone(&grave) };
             let engine = MessagingEngine::new(Arc::new(port), tunnel.clone(), MESSAGING).unwrap();
             let engine = Arc::new(engine);
-            room.network.attach(id, &engine);
+            room.network.attach(id, engine.inbound());
             Mail { tunnel, engine, grave }
         });
         let tunnel = mail.tunnel.clone();
