@@ -5,7 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::bls::{DKG_MESSAGE_TAG, PublicKey, SecretKey, Signature};
@@ -21,6 +21,8 @@ pub const MAX_POST_BYTES: usize = 64 * 1024;
 pub const MAX_PRIVATE_BYTES: usize = 1024;
 /// The most bytes an instance id in a private message may have.
 pub const MAX_INSTANCE_BYTES: usize = 512;
+/// How deep arrays and objects of a post may be nested, the envelope itself included: the reference's reader goes no deeper.
+pub const MAX_POST_NESTING: usize = 10_000;
 
 /// A message on a private channel. The channel says who sent it; the message itself is not signed.
 #[derive(Clone)]
@@ -86,16 +88,21 @@ impl BroadcastMessage {
     ///
     /// Fields may come in any order and case, once or several times (the last counts, though all must be readable), and be
     /// missing. Null empties data and signature and leaves the run's name as it is. Binary is base64, in which line breaks
-    /// and surplus bits are passed over, or an array of numbers. Unknown fields are passed over.
+    /// and surplus bits are passed over, or an array of numbers. A null in such an array stands for what an earlier value of
+    /// the same field has left in that place of the reference's memory, or for zero. Unknown fields are passed over.
     ///
     /// # Errors
-    /// The text is too long, no JSON object of such values, or not base64 where it has to be.
+    /// The text is too long, nested deeper than [`MAX_POST_NESTING`], no JSON object of such values, or not base64 where it
+    /// has to be.
     pub fn from_json(text: &str) -> Result<Self, PostError> {
         if text.len() > MAX_POST_BYTES {
             return Err(PostError::TooLong(text.len()));
         }
+        if nesting(text) > MAX_POST_NESTING {
+            return Err(PostError::NotAnEnvelope);
+        }
         let Fields { data, instance, signature } = serde_json::from_str(text).map_err(|_| PostError::NotAnEnvelope)?;
-        let (Binary(Some(data)), Binary(Some(signature))) = (data, signature) else {
+        let (Some(data), Some(signature)) = (data.into_bytes(), signature.into_bytes()) else {
             return Err(PostError::NotBase64);
         };
         Ok(BroadcastMessage { data, dkg_instance_id: instance, signature })
@@ -128,20 +135,32 @@ struct Post<'a> {
 }
 
 /// An envelope as it is read.
+#[derive(Default)]
 struct Fields {
     data: Binary,
     instance: String,
     signature: Binary,
 }
 
-/// `None` if any value of the field was not base64.
-struct Binary(Option<Vec<u8>>);
+/// A binary field as the reference keeps it while it reads: a later array is written over the memory of the value before.
+#[derive(Default)]
+struct Binary {
+    memory: Vec<u8>,
+    /// How much of the memory the last value has.
+    length: usize,
+    /// Some value of the field was not base64.
+    unreadable: bool,
+}
 
 impl Binary {
-    /// The last value counts, and all must be readable.
-    fn set(&mut self, value: Option<Binary>) {
-        let value = value.unwrap_or(Binary(Some(Vec::new())));
-        self.0 = self.0.take().and(value.0);
+    fn set(&mut self, bytes: Vec<u8>) {
+        self.length = bytes.len();
+        self.memory = bytes;
+    }
+
+    fn into_bytes(mut self) -> Option<Vec<u8>> {
+        self.memory.truncate(self.length);
+        (!self.unreadable).then_some(self.memory)
     }
 }
 
@@ -172,12 +191,11 @@ impl<'de> Deserialize<'de> for Fields {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let empty = || Binary(Some(Vec::new()));
-                let mut fields = Fields { data: empty(), instance: String::new(), signature: empty() };
+                let mut fields = Fields::default();
                 while let Some(name) = map.next_key::<Text>()? {
                     match name.folded().as_str() {
-                        "data" => fields.data.set(map.next_value()?),
-                        "signature" => fields.signature.set(map.next_value()?),
+                        "data" => map.next_value_seed(&mut fields.data)?,
+                        "signature" => map.next_value_seed(&mut fields.signature)?,
                         "dkginstanceid" => {
                             if let Some(Text(value)) = map.next_value()? {
                                 fields.instance = String::from_utf8_lossy(&value).into_owned();
@@ -196,34 +214,56 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-impl<'de> Deserialize<'de> for Binary {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+impl<'de> DeserializeSeed<'de> for &mut Binary {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Binary {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("base64")
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        self.set(Vec::new());
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+
+    fn visit_bytes<E>(self, text: &[u8]) -> Result<(), E> {
         const LENIENT: GeneralPurpose =
             GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
-        struct Base64OrNumbers;
-
-        impl<'de> Visitor<'de> for Base64OrNumbers {
-            type Value = Binary;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("base64")
-            }
-
-            fn visit_bytes<E>(self, text: &[u8]) -> Result<Binary, E> {
-                let text: Vec<u8> = text.iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).copied().collect();
-                Ok(Binary(LENIENT.decode(text).ok()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Binary, A::Error> {
-                let mut bytes = Vec::new();
-                while let Some(byte) = numbers.next_element::<Option<u8>>()? {
-                    bytes.push(byte.unwrap_or(0));
-                }
-                Ok(Binary(Some(bytes)))
-            }
+        let text: Vec<u8> = text.iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).copied().collect();
+        match LENIENT.decode(text) {
+            Ok(bytes) => self.set(bytes),
+            Err(_) => self.unreadable = true,
         }
+        Ok(())
+    }
 
-        deserializer.deserialize_bytes(Base64OrNumbers)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<(), A::Error> {
+        self.length = 0;
+        while let Some(byte) = numbers.next_element::<Option<u8>>()? {
+            match (self.memory.get_mut(self.length), byte) {
+                (Some(place), Some(byte)) => *place = byte,
+                (Some(_), None) => {}
+                (None, byte) => self.memory.push(byte.unwrap_or(0)),
+            }
+            self.length += 1;
+        }
+        if self.length == 0 {
+            // An empty array gets memory of its own.
+            self.memory.clear();
+        }
+        Ok(())
     }
 }
 
@@ -245,6 +285,26 @@ impl<'de> Deserialize<'de> for Text {
 
         deserializer.deserialize_bytes(Bytes)
     }
+}
+
+/// How deep the arrays and objects of a JSON text are nested; anything, if it is no JSON.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// What is signed: the RLP encoding of the list `[data, instance id]`.

@@ -10,7 +10,8 @@ use dkg_engine::chain::BoardMessage;
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{Broker, Opened, PostFault};
 use dkg_engine::envelope::{
-    BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_BYTES, MAX_PRIVATE_BYTES, PostError, PrivateMessage,
+    BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_BYTES, MAX_POST_NESTING, MAX_PRIVATE_BYTES, PostError,
+    PrivateMessage,
 };
 use dkg_engine::epoch::{EpochCounter, InstanceId, View};
 use dkg_engine::protocol::{encode_complaint, encode_vector};
@@ -148,6 +149,48 @@ fn binary_is_base64_or_an_array_of_numbers() {
     for other in ["2", "true", "{}", "[256]", "[-1]", "[1.0]", r#"["2"]"#, "[[2]]"] {
         assert_eq!(data(other), Err(PostError::NotAnEnvelope), "{other}");
     }
+}
+
+/// Go's reader writes an array over the memory of the value before, and a null leaves its place as it is. What is expected
+/// here is what it answers; whoever posts could else sign what it reads and divide us from members that run it.
+#[test]
+fn a_null_in_an_array_keeps_what_an_earlier_value_of_the_field_has_left_there() {
+    let data = |fields: &str| BroadcastMessage::from_json(&format!("{{{fields}}}")).map(|read| read.data);
+    for (fields, expected) in [
+        (r#""Data":[null,null]"#, vec![0, 0]),
+        (r#""Data":"AgE=","Data":[null,null]"#, vec![2, 1]),
+        (r#""Data":"AgE=","data":[null,7,null]"#, vec![2, 7, 0]),
+        (r#""Data":[1,2,3],"Data":[9],"Data":[9,null,null]"#, vec![9, 2, 3]),
+        (r#""Data":[1,2,3],"Data":[9]"#, vec![9]),
+        (r#""Data":[1,2,3],"Data":[],"Data":[null,null]"#, vec![0, 0]),
+        (r#""Data":[1,2,3],"Data":null,"Data":[null,null]"#, vec![0, 0]),
+        (r#""Data":[1,2,3],"Data":"","Data":[null,null]"#, vec![0, 0]),
+        (r#""Data":"AQIDBAUG","Data":"Bw==","Data":[null,null,null,null]"#, vec![7, 0, 0, 0]),
+        (r#""Signature":[1,2],"Data":[null,null]"#, vec![0, 0]),
+    ] {
+        assert_eq!(data(fields), Ok(expected), "{fields}");
+    }
+}
+
+/// Go's reader refuses what is nested deeper, also where nobody looks at it.
+#[test]
+fn a_post_nested_deeper_than_the_reference_reads_is_no_envelope() {
+    let nested = |depth: usize, open: &str, close: &str| {
+        let inside = MAX_POST_NESTING - 1 + depth;
+        let text = format!(r#"{{"x\"[":{}1{},"Data":"AgE="}}"#, open.repeat(inside), close.repeat(inside));
+        BroadcastMessage::from_json(&text).map(|read| read.data)
+    };
+    assert_eq!(MAX_POST_NESTING, 10_000);
+    assert_eq!(nested(0, "[", "]"), Ok(vec![2, 1]));
+    assert_eq!(nested(1, "[", "]"), Err(PostError::NotAnEnvelope));
+    assert_eq!(nested(0, r#"{"":"#, "}"), Ok(vec![2, 1]));
+    assert_eq!(nested(1, r#"{"":"#, "}"), Err(PostError::NotAnEnvelope));
+    let beside = format!(r#"{{"x":"{}","y":[{}],"Data":"AgE="}}"#, "[{".repeat(9000), "[],".repeat(10_001) + "1");
+    assert_eq!(
+        BroadcastMessage::from_json(&beside).map(|read| read.data),
+        Ok(vec![2, 1]),
+        "beside each other is not inside"
+    );
 }
 
 #[test]
