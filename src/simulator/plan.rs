@@ -17,6 +17,8 @@ use crate::committee::{MAX_MEMBERS, MIN_MEMBERS, threshold};
 pub(super) const VIEW_MS: u64 = 100;
 /// The seed's part of a run's number.
 const SEED_BITS: u32 = 52;
+/// On a log chain, each fault of its own counts for so many when one is chosen.
+const LOG_FAULTS_COUNT: usize = 5;
 /// Views after the third phase: to submit results and agree on one.
 const SETTLING_VIEWS: u64 = 8;
 /// Attacks that one malicious member combines at most, or mishaps of an honest one.
@@ -225,6 +227,8 @@ impl Plan {
         let (attacks, mishaps): (Vec<Fault>, Vec<Fault>) = faults
             .iter()
             .filter(|fault| self.chain == ChainKind::Log || !fault.needs_log())
+            // What there is on a log chain only would come up too rarely.
+            .flat_map(|fault| std::iter::repeat_n(fault, if fault.needs_log() { LOG_FAULTS_COUNT } else { 1 }))
             .partition(|fault| fault.is_malicious());
         let mut members: Vec<usize> = (0..self.size).collect();
         members.shuffle(&mut dice);
