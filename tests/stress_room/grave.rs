@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dkg_engine::SecretBytes;
 use dkg_engine::engine::{EngineEvent, Observer};
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::store::{DkgState, EpochRecord, MemoryStore, Store, StoreError};
-use dkg_engine::{SecretBytes, store};
 use parking_lot::Mutex;
 
 use crate::support::Watched;
@@ -74,7 +74,7 @@ impl Store for Ledger {
         self.grave.note("write to the store");
         let epochs: Vec<EpochCounter> = records.iter().map(|(epoch, _)| *epoch).collect();
         self.store.commit(records)?;
-        let state = DkgState::new(Arc::clone(&self.store) as Arc<dyn store::Store>);
+        let state = DkgState::new(self.store.clone());
         for epoch in epochs {
             self.written.lock().push(state.record(epoch)?);
         }
