@@ -1,0 +1,5 @@
+#![no_main]
+
+use dkg_engine_fuzz::targets::log::log_chain;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| log_chain(data));

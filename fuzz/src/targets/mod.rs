@@ -1,0 +1,49 @@
+//! What the fuzzer runs and `cargo test` replays: one plain function a target, over the public API of `dkg_engine` alone.
+//!
+//! A function takes any bytes and panics when something that was promised does not hold. "Does not panic by itself" is the
+//! least of it: what is accepted is compared with rules written down here a second time, from the specification and not from
+//! the code. Nothing here is random, so an input that fails once fails always.
+
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "a library's module here, and a test's there")]
+
+pub mod board;
+pub mod bytes;
+pub mod curve;
+pub mod field;
+#[cfg(feature = "log-chain")]
+pub mod log;
+pub mod member;
+pub mod store;
+pub mod text;
+
+/// A target: its name, which is also its corpus folder's and its file's in `fuzz_targets`, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets but those of the log chain.
+pub const TARGETS: &[Target] = &[
+    ("broadcast_post", text::broadcast_post),
+    ("commitment_vector", curve::commitment_vector),
+    ("contract_result", board::contract_result),
+    ("g2_point", curve::g2_point),
+    ("hex", text::hex),
+    ("key_states", store::key_states),
+    ("participant", member::participant),
+    ("private_envelope", text::private_envelope),
+    ("protocol_message", member::protocol_message),
+    ("scalar", curve::scalar),
+    ("signature", curve::signature),
+    ("stored_record", store::stored_record),
+    ("whiteboard", board::whiteboard),
+];
+
+/// The targets of the log chain.
+#[cfg(feature = "log-chain")]
+pub const LOG_TARGETS: &[Target] =
+    &[("chain_config", log::chain_config), ("log_chain", log::log_chain), ("log_entry", log::log_entry)];
+
+/// The targets of the log chain.
+#[cfg(not(feature = "log-chain"))]
+pub const LOG_TARGETS: &[Target] = &[];
+
+/// The names of the targets of the log chain, known also where they are not compiled.
+pub const LOG_TARGET_NAMES: [&str; 3] = ["chain_config", "log_chain", "log_entry"];
