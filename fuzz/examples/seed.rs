@@ -468,22 +468,26 @@ fn results(corpus: &Corpus) {
 
 fn logs(corpus: &Corpus) {
     let genesis = Prefix::genesis(&log::CHAIN);
+    let instance = InstanceId::new("fuzz", EpochCounter(1));
     let payloads = [
         ("tick", Payload::Tick(View(7))),
         ("tick of the last view", Payload::Tick(View(u64::MAX))),
         ("post", Payload::Post("{}".into())),
         ("empty post", Payload::Post(String::new())),
         ("longest post", Payload::Post("x".repeat(4096))),
-        ("empty result", Payload::Submit(DkgResult::Empty)),
+        ("empty result", Payload::Submit { instance: instance.clone(), result: DkgResult::Empty }),
         (
             "result",
-            Payload::Submit(DkgResult::Complete {
-                group_key: "ab".repeat(96),
-                key_shares: vec!["cd".repeat(96); 2],
-                index_map: (0..2)
-                    .map(|member| (dkg_engine::committee::NodeId::new([member; 32]), at(usize::from(member))))
-                    .collect(),
-            }),
+            Payload::Submit {
+                instance,
+                result: DkgResult::Complete {
+                    group_key: "ab".repeat(96),
+                    key_shares: vec!["cd".repeat(96); 2],
+                    index_map: (0..2)
+                        .map(|member| (dkg_engine::committee::NodeId::new([member; 32]), at(usize::from(member))))
+                        .collect(),
+                },
+            },
         ),
     ];
     for (name, payload) in payloads {

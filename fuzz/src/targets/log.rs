@@ -10,7 +10,7 @@ use dkg_engine::chain::log::{
     MAX_VIEWS_IN_EPOCH, Payload, Prefix, Schedule, SignedEntry, SkipReason,
 };
 use dkg_engine::committee::{Index, NodeId};
-use dkg_engine::epoch::{EpochPhase, ProtocolEvent, View};
+use dkg_engine::epoch::{EpochCounter, EpochPhase, InstanceId, ProtocolEvent, View};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use super::board;
@@ -277,9 +277,9 @@ fn next_entry(choices: &mut Choices<'_>, chain: &LogChain, log: &[Vec<u8>], sequ
         2..=7 => Payload::Tick(View(chain.header().view.0.saturating_add(choices.u16().into()) % 20_000)),
         8 => Payload::Tick(View(choices.u64())),
         9 | 10 => Payload::Post(String::from_utf8_lossy(choices.announced()).into_owned()),
-        11 => Payload::Submit(board::result(choices)),
-        12 => Payload::Submit(DkgResult::Empty),
-        _ => Payload::Submit(good_result(choices.below(4))),
+        11 => Payload::Submit { instance: chain.run(), result: board::result(choices) },
+        12 => Payload::Submit { instance: chain.run(), result: DkgResult::Empty },
+        _ => Payload::Submit { instance: chain.run(), result: good_result(choices.below(4)) },
     };
     let oddity = choices.byte();
     let mut entry =
@@ -291,6 +291,11 @@ fn next_entry(choices: &mut Choices<'_>, chain: &LogChain, log: &[Vec<u8>], sequ
         4 => entry.seen = Prefix { position: choices.byte().into(), hash: choices.array() },
         5 => entry.seen = Prefix::genesis(config().identity()),
         6 => entry.author = Index::from_byte(choices.byte() % 254).unwrap(),
+        9 => {
+            if let Payload::Submit { instance, .. } = &mut entry.payload {
+                *instance = InstanceId::new(config().chain_id(), EpochCounter(choices.byte().into()));
+            }
+        }
         _ => {}
     }
     let signer = if oddity == 7 { author + 1 } else { author };
