@@ -98,7 +98,9 @@ impl BroadcastMessage {
         if text.len() > MAX_POST_BYTES {
             return Err(PostError::TooLong(text.len()));
         }
-        if nesting(text) > MAX_POST_NESTING {
+        // Well-formed to the last byte, which reading strings as bytes does not ask for: that lets control characters pass.
+        let well_formed = serde_json::from_str::<IgnoredAny>(text).is_ok() && nesting(text) <= MAX_POST_NESTING;
+        if !well_formed {
             return Err(PostError::NotAnEnvelope);
         }
         let Fields { data, instance, signature } = serde_json::from_str(text).map_err(|_| PostError::NotAnEnvelope)?;
@@ -287,7 +289,7 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// How deep the arrays and objects of a JSON text are nested; anything, if it is no JSON.
+/// How deep the arrays and objects of a JSON text are nested.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);

@@ -172,6 +172,23 @@ fn a_null_in_an_array_keeps_what_an_earlier_value_of_the_field_has_left_there() 
     }
 }
 
+/// No reader of JSON takes a control character in a string; found by the fuzz target `broadcast_post`.
+#[test]
+fn a_control_character_in_a_string_makes_a_post_no_envelope() {
+    for control in ["\0", "\t", "\n", "\r", "\u{1f}"] {
+        for text in [
+            format!(r#"{{"Data":"Ag{control}E="}}"#),
+            format!(r#"{{"Da{control}ta":"AgE="}}"#),
+            format!(r#"{{"DKGInstanceID":"dkg{control}"}}"#),
+            format!(r#"{{"x":"{control}"}}"#),
+        ] {
+            assert_eq!(BroadcastMessage::from_json(&text), Err(PostError::NotAnEnvelope), "{text:?}");
+        }
+    }
+    let delete = BroadcastMessage::from_json("{\"DKGInstanceID\":\"\u{7f}\"}").unwrap();
+    assert_eq!(delete.dkg_instance_id, "\u{7f}", "which is none by JSON's rules");
+}
+
 /// Go's reader refuses what is nested deeper, also where nobody looks at it.
 #[test]
 fn a_post_nested_deeper_than_the_reference_reads_is_no_envelope() {
