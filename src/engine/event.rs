@@ -66,7 +66,7 @@ pub enum EngineEvent {
         view: View,
         /// Dealers whose vector stands on the board.
         dealt: Vec<Index>,
-        /// Complaints on the board: (complainer, accused).
+        /// Complaints on the board: (complainer, accused). Those about a dealer that is out may be missing.
         complaints: Vec<(Index, Index)>,
     },
     /// A dealer is out.

@@ -156,7 +156,8 @@ impl Participant {
         self.indexed().filter(|(_, dealer)| dealer.has_vector()).map(|(index, _)| index).collect()
     }
 
-    /// The complaints on the board so far: (complainer, accused dealer).
+    /// The complaints on the board so far: (complainer, accused dealer). Of complaints about a dealer that is out, those
+    /// that came before this member knew it.
     pub fn complaints(&self) -> Vec<(Index, Index)> {
         self.indexed().flat_map(|(accused, dealer)| dealer.complainers().map(move |from| (from, accused))).collect()
     }
