@@ -617,7 +617,6 @@ pub(super) mod log {
         prefix: Prefix,
         seen: usize,
         sequences: BTreeMap<usize, u64>,
-        ticked: BTreeMap<usize, u64>,
         dice: ChaCha20Rng,
     }
 
@@ -628,7 +627,6 @@ pub(super) mod log {
                 prefix: Prefix::genesis(config.identity()),
                 seen: 0,
                 sequences: BTreeMap::new(),
-                ticked: BTreeMap::new(),
                 dice: dice(plan.seed(), Draw::Script, u64::MAX, 0),
             }
         }
@@ -667,11 +665,7 @@ pub(super) mod log {
                     _ => reached = reached.saturating_sub(self.dice.random_range(1..10)),
                 }
             }
-            let last = self.ticked.entry(member).or_default();
-            if reached > *last || faults.contains(&Fault::ClockTricks) {
-                *last = (*last).max(reached);
-                entries.extend(self.write(member, Payload::Tick(View(reached))));
-            }
+            entries.extend(self.write(member, Payload::Tick(View(reached))));
             if faults.contains(&Fault::LogTricks) && self.dice.random_ratio(1, 4) {
                 let lie = Prefix { position: self.prefix.position, hash: [7; 32] };
                 let forged = self.write((member + 1) % self.config.committee().size(), Payload::Tick(view));
