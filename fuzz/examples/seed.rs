@@ -126,6 +126,19 @@ fn signatures(corpus: &Corpus, file: &Value) {
     let mut negative = good;
     negative[0] ^= 0x20;
     corpus.put("signature", "good negated", negative);
+    // The good signature plus the points of order 3, (0, 2) and (0, -2): every pairing takes them for the good one.
+    for (name, sum) in [
+        (
+            "good plus a point of order 3",
+            "a6e0d295f414e5f561a46835b196ea08fc4181413063c8c6f863d2c0c3fe485d10998e165d7674b988371aedd0225807",
+        ),
+        (
+            "good minus a point of order 3",
+            "b3b0f2dc0d9ae1a5741d5f1a81e69f573f2cd4d23681cf2f081de6e114126b70e1829cb482db797a43b44778a13d61b8",
+        ),
+    ] {
+        corpus.put("signature", name, hex::decode(sum).unwrap());
+    }
 }
 
 fn vectors_of_points(corpus: &Corpus, file: &Value, encodings: &Value) {
@@ -348,6 +361,10 @@ fn records(corpus: &Corpus) {
             corpus.put("stored_record", &format!("{name} otherwise at {place}"), [&[1], &other[..]].concat());
         }
     }
+    let (_, mut flipped) = store::lived().swap_remove(2);
+    let last_of_share = flipped.len() - 36;
+    flipped[last_of_share] ^= 1;
+    corpus.put("stored_record", "completed with a bit flipped", [&[0], &flipped[..]].concat());
     corpus.put("stored_record", "empty", []);
     corpus.put("stored_record", "checksum alone", [1]);
     corpus.put("stored_record", "too long", vec![1; dkg_engine::store::MAX_RECORD_BYTES]);
@@ -364,6 +381,10 @@ fn records(corpus: &Corpus) {
         &[&run[..], &[[complete, 3, 1, 0], [write, 5, 0, 0], [start, 0, 0, 0], [write, 6, 0, 0]]].concat(),
     );
     life("failed", &[&run[..], &[[fail, 4, 0, 1], [write, 5, 0, 0], [fail, 5, 0, 2], [write, 6, 0, 0]]].concat());
+    life(
+        "started after a failure",
+        &[&run[..], &[[fail, 4, 0, 1], [start, 5, 0, 0], [write, 5, 0, 0], [write, 3, 0, 0]]].concat(),
+    );
     let recovered = [[commit, 4, 0, 0], [write, 5, 0, 0], [recover, 1, 0, 0], [write, 6, 0, 0], [commit, 6, 0, 0]];
     life("recovered", &[&run[..], &recovered].concat());
     life(
@@ -501,6 +522,13 @@ fn logs(corpus: &Corpus) {
         corpus.put("log_entry", &format!("{name} of nobody"), &damaged);
         damaged[0] = 1;
         corpus.put("log_entry", &format!("{name} of another"), &damaged);
+        if name == "result" {
+            // Two pairs of node id and index, then a prefix and a signature.
+            let map = bytes.len() - 64 - 40 - 66..bytes.len() - 64 - 40;
+            let mut swapped = bytes.clone();
+            swapped[map].rotate_left(33);
+            corpus.put("log_entry", "result with its map out of order", &swapped);
+        }
     }
     corpus.put("log_entry", "empty", []);
     corpus.put("log_entry", "signature alone", [0; 64]);
@@ -528,6 +556,7 @@ fn logs(corpus: &Corpus) {
         &[&[tick, 0, 1, 0, 8, 5, 0, 1, tick, 1, 1, 0, 7, tick, 2, 1, 0, 6, 200, 0, 0, 3, 0, 1, 2, 3]],
     );
     put("out of sequence", &[&[tick, 0, 1, 0, 1], &[0xff; 8], &[tick, 0, 2, 0, 0, tick, 0, 3, 0, 1], &[0xff; 8]]);
+    put("old ticks", &[&view(5), &[8, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0], &[8, 2, 5, 0, 0, 0, 0, 0, 0, 0, 0], &view(1)]);
     put("far ahead", &[&[tick, 0, 9, 0, 0, tick, 0, 8, 0, 0, 8, 1], &[0xff; 8], &[0]]);
     put("keys that are none", &[&view(1), &[submit, 0, 3, 0, submit, 1, 3, 0, submit, 2, 3, 0], &view(7), &view(7)]);
     put("empty", &[]);

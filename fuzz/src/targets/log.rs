@@ -255,6 +255,7 @@ pub fn log_chain(data: &[u8]) {
             }
         }
         assert!(chain.header().view >= before.0.view && chain.epoch().epoch >= before.2);
+        check_ticks(&chain);
         check_board(&chain);
         told.push(applied);
         log.push(bytes);
@@ -318,6 +319,7 @@ fn check_events(chain: &LogChain, events: &[ChainEvent], finalized: View) {
             }
             ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted { setup, .. }) => {
                 assert!(setup.epoch == chain.epoch().run_for && chain.contract().is_running());
+                assert!(setup.first_view == chain.epoch().setup_first && chain.header().view >= setup.first_view);
             }
             ChainEvent::Protocol(ProtocolEvent::EpochCommittedPhaseStarted { current, commit, .. }) => {
                 assert!(*current == chain.epoch().epoch && commit.epoch == chain.epoch().run_for);
@@ -330,6 +332,15 @@ fn check_events(chain: &LogChain, events: &[ChainEvent], finalized: View) {
             ChainEvent::EpochFailed { epoch } => assert!(*epoch < chain.epoch().epoch),
         }
     }
+}
+
+/// A view is final when more than `t` members have ticked it or a later one, and the keys in force are the present epoch's.
+fn check_ticks(chain: &LogChain) {
+    let mut ticks: Vec<View> = Index::all(SIZE).map(|member| chain.last_tick(member)).collect();
+    ticks.sort_unstable();
+    assert_eq!(ticks[SIZE - 1 - THRESHOLD], chain.header().view);
+    assert!(chain.epoch().first <= chain.header().view && chain.header().view <= chain.epoch().last);
+    assert!(chain.keys().is_none_or(|keys| keys.epoch == chain.epoch().epoch));
 }
 
 /// Whatever stands on the board can be read as of the last block and no further.

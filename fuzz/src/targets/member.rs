@@ -1,9 +1,12 @@
 //! Protocol messages, and a member of a run under arbitrary sequences of events.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dkg_engine::SecretBytes;
-use dkg_engine::bls::{G2Point, Index, Polynomial, Scalar, SecretKey, UncheckedVector, VectorEncoding};
+use dkg_engine::bls::{
+    CommitmentVector, G2Point, Index, Polynomial, PublicKey, Scalar, SecretKey, UncheckedVector, VectorEncoding,
+    share_matches,
+};
 use dkg_engine::protocol::{
     Disqualification, Error, Keys, OurShare, Outcome, Output, Parameters, Participant, Phase, Remark, encode_answer,
     encode_complaint, encode_share, encode_vector,
@@ -150,6 +153,8 @@ struct Room {
     /// What `eager` has said and the board does not have yet.
     due: Vec<Vec<u8>>,
     verdicts: Vec<(Index, Disqualification)>,
+    /// Every broadcast that was taken, with the phase it came in.
+    board: Vec<(Phase, Index, Vec<u8>)>,
 }
 
 impl Room {
@@ -163,7 +168,8 @@ impl Room {
         let beside = at((usize::from(parameters.me) + 1) % parameters.size);
         let (other, _) = start(beside, &[0xee; 48]);
         let (eager_said, late_said) = Default::default();
-        let mut room = Room { parameters, eager, late, other, eager_said, late_said, due: vec![], verdicts: vec![] };
+        let (due, verdicts, board) = Default::default();
+        let mut room = Room { parameters, eager, late, other, eager_said, late_said, due, verdicts, board };
         room.heard(&outputs, &again);
         room
     }
@@ -207,6 +213,7 @@ impl Room {
         let expected = self.expected_error(from, "taking a broadcast");
         assert_eq!(taken.each_ref().map(|taken| taken.as_ref().err()), [expected.as_ref(); 3]);
         if let [Ok(eager), Ok(late), Ok(_)] = taken {
+            self.board.push((self.eager.phase(), from, data.to_vec()));
             self.heard(&eager, &late);
         }
     }
@@ -262,6 +269,7 @@ impl Room {
         while self.eager.phase() < Phase::Answering {
             self.end_phase();
         }
+        let vectors = self.qualified_vectors();
         let finished = [self.eager, self.late, self.other].map(|mut member| {
             let (outcome, _) = member.finish(&[8; 32]).unwrap();
             assert!(matches!(member.finish(&[8; 32]), Err(Error::WrongPhase { .. })));
@@ -274,6 +282,16 @@ impl Room {
             eager.qualified.iter().chain(eager.disqualified.iter().map(|(dealer, _)| dealer)).copied().collect();
         assert!(everybody.into_iter().eq(Index::all(size)) && eager.qualified.is_sorted());
         assert!(self.verdicts.iter().all(|verdict| eager.disqualified.contains(verdict)));
+        // What is qualified is made of vectors without reproach, and the group key of nothing else.
+        assert!(
+            eager.qualified.iter().all(|dealer| vectors.contains_key(dealer)),
+            "a dealer qualifies against the rules"
+        );
+        if let Ok(keys) = &eager.result {
+            let sum = CommitmentVector::sum(eager.qualified.iter().map(|dealer| &vectors[dealer])).unwrap();
+            assert_eq!(*keys.group_key.point(), sum.constant_term());
+            assert!(sum.evaluate_all(size).iter().eq(keys.key_shares.iter().map(PublicKey::point)));
+        }
         for same in [late, other] {
             assert_eq!(same.qualified, eager.qualified);
             assert_eq!(same.disqualified, eager.disqualified);
@@ -291,6 +309,42 @@ impl Room {
         if let (Ok(eager), Ok(other)) = (public(eager), public(other)) {
             assert_eq!(eager, other);
         }
+    }
+}
+
+impl Room {
+    /// The vectors of the dealers that may qualify, from the board alone: the first that came in time, with at most `t`
+    /// members complaining or answered by the end of phase 2, and every complaint answered first with the right share.
+    fn qualified_vectors(&self) -> BTreeMap<Index, CommitmentVector> {
+        let Parameters { size, threshold, .. } = self.parameters;
+        let sayings = |dealer: Index| self.board.iter().filter(move |(_, from, _)| *from == dealer);
+        let vector = |dealer: Index| {
+            let (_, _, data) =
+                sayings(dealer).find(|(phase, _, data)| *phase == Phase::Sharing && data.starts_with(&[1]))?;
+            UncheckedVector::decode(&data[1..], threshold + 1).ok()?.check_subgroup().ok()
+        };
+        let without_reproach = |dealer: Index, vector: &CommitmentVector| {
+            let first_answer = |to: Index| sayings(dealer).find(|(_, _, data)| data.starts_with(&[3, to.byte()]));
+            let complaint = [2, dealer.byte()];
+            let in_time = |phase: Phase| phase < Phase::Answering;
+            let complainers: BTreeSet<Index> = self
+                .board
+                .iter()
+                .filter(|(phase, from, data)| in_time(*phase) && *from != dealer && **data == complaint)
+                .map(|(_, from, _)| *from)
+                .collect();
+            let answered = Index::all(size).filter(|to| first_answer(*to).is_some_and(|(phase, ..)| in_time(*phase)));
+            let entries: BTreeSet<Index> = complainers.iter().copied().chain(answered).collect();
+            entries.len() <= threshold
+                && complainers.iter().all(|to| {
+                    let share = first_answer(*to).and_then(|(_, _, data)| Scalar::from_be_bytes(&data[2..]).ok());
+                    share.is_some_and(|share| share_matches(&vector.evaluate(*to), &share))
+                })
+        };
+        Index::all(size)
+            .filter_map(|dealer| Some((dealer, vector(dealer)?)))
+            .filter(|(dealer, vector)| without_reproach(*dealer, vector))
+            .collect()
     }
 }
 
