@@ -73,7 +73,6 @@ pub use publisher::POST_LIMIT;
 pub(crate) use publisher::{Publication, Publisher};
 pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessError};
 pub use reactor::{EngineError, EventHandle, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
-pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy};
+pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy, WhiteboardConfig};
 pub use step::{Effect, Input, ReadId, ReadRequest, Recalled, Step, epochs_of};
 pub use tunnel::BrokerTunnel;
-pub use whiteboard::WhiteboardConfig;

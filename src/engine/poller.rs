@@ -3,9 +3,8 @@
 
 use std::time::Instant;
 
-use super::retry::Failover;
+use super::retry::{Failover, WhiteboardConfig};
 use super::step::{Input, ReadRequest};
-use super::whiteboard::WhiteboardConfig;
 use crate::chain::{BoardMessage, ClientError};
 use crate::epoch::Header;
 

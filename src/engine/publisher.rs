@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::mail::PublisherInput;
-use super::retry::{Failover, MAX_WAIT};
-use super::whiteboard::WhiteboardConfig;
+use super::retry::{Failover, MAX_WAIT, WhiteboardConfig};
 use crate::chain::{ClientError, DkgResult};
 use crate::epoch::InstanceId;
 

@@ -4,48 +4,14 @@
 //! decided by [`Poller`] and [`Publisher`]; the threads wait and call the client.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::lifecycle::{Inbox, Mailbox, Received};
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::poller::{Poller, READ_PAGE};
 use super::publisher::{Publication, Publisher};
-use super::retry::RetryPolicy;
+use super::retry::WhiteboardConfig;
 use crate::chain::DkgContractClient;
 use crate::sync::{now, random};
-
-/// How a node deals with a whiteboard that does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WhiteboardConfig {
-    /// Tries after the first to post or submit.
-    pub post_retries: u32,
-    /// Tries after the first to read within a phase. The read at a phase's end goes on until it succeeds.
-    pub read_retries: u32,
-    /// The first wait; each further one is twice as long.
-    pub base_wait: Duration,
-    /// How far a wait may stray from that, in percent.
-    pub jitter_percent: u32,
-    /// The longest wait between two tries of a read that must succeed.
-    pub max_read_wait: Duration,
-}
-
-impl Default for WhiteboardConfig {
-    fn default() -> Self {
-        WhiteboardConfig {
-            post_retries: 10,
-            read_retries: 3,
-            base_wait: Duration::from_secs(1),
-            jitter_percent: 25,
-            max_read_wait: Duration::from_secs(16),
-        }
-    }
-}
-
-impl WhiteboardConfig {
-    pub(super) fn policy(self, retries: Option<u32>, max_wait: Duration) -> RetryPolicy {
-        RetryPolicy { retries, base_wait: self.base_wait, jitter_percent: self.jitter_percent, max_wait }
-    }
-}
 
 /// The poller's thread.
 pub(super) fn poll(

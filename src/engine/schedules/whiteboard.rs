@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::{block, node, run};
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
+use crate::engine::WhiteboardConfig;
 use crate::engine::lifecycle::{Inbox, Mailbox, Received, inbox};
 use crate::engine::mail::{PollerInput, PublisherInput, ReactorInput};
-use crate::engine::whiteboard::{WhiteboardConfig, poll, publish};
+use crate::engine::whiteboard::{poll, publish};
 use crate::engine::{Input, READ_PAGE, ReadId, ReadRequest};
 use crate::epoch::{Header, InstanceId};
 use crate::sync::explore::{Watched, choose, explore};

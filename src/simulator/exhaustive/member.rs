@@ -6,8 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::scene::{EPOCH, Kind, POLL_STEP, PostId, Posts, Private, Scene, Settled};
-use super::world::Chain;
+use super::scene::{Chain, EPOCH, Kind, POLL_STEP, PostId, Posts, Private, Scene, Settled};
 use super::{Flaw, MEMBER_STATE_LIMIT, Pages, SearchError};
 use crate::bls::{Index, SecretKey};
 use crate::chain::{BoardMessage, DkgResult};

@@ -111,6 +111,34 @@ pub(super) struct Private {
     pub(super) message: PrivateMessage,
 }
 
+/// The chain, as far back as some member may still have to look.
+#[derive(Clone, Copy)]
+pub(super) struct Chain<'a> {
+    /// Blocks that are final.
+    pub(super) blocks: u8,
+    /// How many posts each of the latest blocks covers.
+    pub(super) cuts: &'a [u16],
+    /// Posts before those that are kept.
+    pub(super) base: u16,
+    pub(super) board: &'a [PostId],
+}
+
+impl<'a> Chain<'a> {
+    /// How many posts a block covers; `None` if it is not final.
+    pub(super) fn cut(&self, number: u8) -> Option<u16> {
+        let back = usize::from(self.blocks.checked_sub(number)?);
+        match number {
+            0 => Some(0),
+            _ => self.cuts.iter().rev().nth(back).copied(),
+        }
+    }
+
+    pub(super) fn posts(&self, from: u16, to: u16) -> &'a [PostId] {
+        let at = |position: u16| usize::from(position.saturating_sub(self.base)).min(self.board.len());
+        self.board.get(at(from)..at(to)).unwrap_or_default()
+    }
+}
+
 pub(super) struct Scene {
     pub(super) size: usize,
     pub(super) threshold: usize,

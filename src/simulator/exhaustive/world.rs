@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::member::{Broken, Digest, Found, Halt, Member, State, StateId};
-use super::scene::{Kind, PostId, Posts, Private, Scene};
+use super::scene::{Chain, Kind, PostId, Posts, Private, Scene};
 use super::{LAG, Search, SearchError};
 use crate::bls::{Index, RANDOM_BEACON_TAG, SecretKey, combine};
 
@@ -15,34 +15,6 @@ const ENTRY_BYTES: usize = 150;
 
 /// A set of states of one member, by its number.
 pub(super) type SetId = u32;
-
-/// The chain, as far back as some member may still have to look.
-#[derive(Clone, Copy)]
-pub(super) struct Chain<'a> {
-    /// Blocks that are final.
-    pub(super) blocks: u8,
-    /// How many posts each of the latest blocks covers.
-    cuts: &'a [u16],
-    /// Posts before those that are kept.
-    base: u16,
-    board: &'a [PostId],
-}
-
-impl<'a> Chain<'a> {
-    /// How many posts a block covers; `None` if it is not final.
-    pub(super) fn cut(&self, number: u8) -> Option<u16> {
-        let back = usize::from(self.blocks.checked_sub(number)?);
-        match number {
-            0 => Some(0),
-            _ => self.cuts.iter().rev().nth(back).copied(),
-        }
-    }
-
-    pub(super) fn posts(&self, from: u16, to: u16) -> &'a [PostId] {
-        let at = |position: u16| usize::from(position.saturating_sub(self.base)).min(self.board.len());
-        self.board.get(at(from)..at(to)).unwrap_or_default()
-    }
-}
 
 /// Where the search can stand: the chain, and with it, for each member, the set of states it can be in.
 #[derive(Clone, PartialEq, Eq, Hash)]
