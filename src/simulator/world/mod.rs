@@ -13,7 +13,7 @@ mod threads;
 
 use super::chain::{ContractChain, HostedLog};
 use super::chance::{Draw, dice};
-use super::coalition::{self, CHAIN_ID, Coalition, Planned};
+use super::coalition::{CHAIN_ID, Coalition, Pens, Planned};
 use super::defect::Defect;
 use super::identity::identity;
 use super::node::{Node, Process, Waiting, instant};
@@ -86,7 +86,7 @@ struct Log {
     hosted: HostedLog,
     /// A replica that is never behind, for what the simulator wants to know.
     observer: LogChain,
-    pens: coalition::log::Pens,
+    pens: Pens,
     posts: usize,
 }
 
@@ -138,7 +138,7 @@ impl World {
             ChainKind::Log => Chain::Log(Box::new(Log {
                 hosted: HostedLog::default(),
                 observer: LogChain::new(Arc::clone(&config)),
-                pens: coalition::log::Pens::new(plan, &config),
+                pens: Pens::new(plan, &config),
                 posts: 0,
             })),
         };

@@ -1,221 +1,62 @@
-//! The malicious members: one coalition that knows all its members' secrets and sees every broadcast first.
-//!
-//! Each member follows the protocol except for the attacks that it plays; attacks combine. What members say is signed with
-//! their own keys: this is what insiders can do. The coalition decides *what* is said *when*; the world carries it out.
+//! What one malicious member is up to in a run: the protocol, but for the attacks that it plays.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use chacha20::ChaCha20Rng;
-use rand::RngExt;
-use rand::rand_core::Rng;
-use rand::seq::SliceRandom;
-
-use super::chance::{Draw, dice};
-use super::dealing::{self, Dealing};
-use super::fault::Fault;
-use super::identity::{Identity, identity};
-use super::plan::{Part, Plan, VIEW_MS};
+use super::super::chance::{Draw, dice};
+use super::super::dealing::{self, Dealing};
+use super::super::fault::Fault;
+use super::super::identity::Identity;
+use super::super::plan::{Part, Plan, VIEW_MS};
+use super::{Act, CHAIN_ID, Deed, Planned, Run};
 use crate::SecretBytes;
 use crate::bls::{DKG_MESSAGE_TAG, Index, RANDOM_BEACON_TAG, Scalar};
 use crate::chain::DkgResult;
 use crate::committee::threshold;
 use crate::envelope::{BroadcastMessage, MAX_POST_BYTES, PrivateMessage};
-use crate::epoch::{EpochCounter, EpochSetup, Header, InstanceId, View};
-use crate::protocol::{Broadcast, encode_answer, encode_complaint, encode_share, encode_vector};
-
-/// What a coalition has its members do.
-pub(super) enum Act {
-    Post(String),
-    /// Somebody outside the committee posts.
-    StrangerPosts(String),
-    /// Somebody outside the committee sends.
-    StrangerSends(usize, PrivateMessage),
-    Send(usize, PrivateMessage),
-    Submit(InstanceId, DkgResult),
-    /// Time for something that was put off.
-    Due(Deed),
-}
-
-/// Something put off until the coalition knows more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
-    Vector,
-}
-
-/// One act of one member, at a time in ms.
-pub(super) struct Planned {
-    pub(super) at: u64,
-    pub(super) member: usize,
-    pub(super) fault: Option<Fault>,
-    pub(super) act: Act,
-}
-
-pub(super) struct Coalition {
-    plan: Plan,
-    members: BTreeMap<usize, Script>,
-    run: Option<Run>,
-}
-
-/// The run that is on.
-struct Run {
-    setup: EpochSetup,
-    /// When each phase's last view begins.
-    finals: [u64; 3],
-    /// Honest dealers' vectors, as soon as they are on their way.
-    vectors: BTreeMap<usize, Vec<u8>>,
-    honest_result: Option<DkgResult>,
-    ended: usize,
-}
+use crate::epoch::{EpochCounter, InstanceId};
+use crate::protocol::{encode_answer, encode_complaint, encode_share, encode_vector};
+use chacha20::ChaCha20Rng;
+use rand::RngExt;
+use rand::rand_core::Rng;
+use rand::seq::SliceRandom;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one member is up to in a run.
-struct Script {
-    me: usize,
-    identity: &'static Identity,
-    faults: Vec<Part>,
-    dice: ChaCha20Rng,
-    dealing: Dealing,
-    vector_out: bool,
+pub(super) struct Script {
+    pub(super) me: usize,
+    pub(super) identity: &'static Identity,
+    pub(super) faults: Vec<Part>,
+    pub(super) dice: ChaCha20Rng,
+    pub(super) dealing: Dealing,
+    pub(super) vector_out: bool,
     /// Members whose share is withheld or spoiled.
-    victims: BTreeMap<usize, Fault>,
-    complained: BTreeSet<Index>,
-    stolen: u32,
-    submitted: bool,
+    pub(super) victims: BTreeMap<usize, Fault>,
+    pub(super) complained: BTreeSet<Index>,
+    pub(super) stolen: u32,
+    pub(super) submitted: bool,
 }
 
 /// Envelopes of others that one member posts as its own at most.
 const MAX_STOLEN: u32 = 4;
 
-impl Coalition {
-    pub(super) fn new(plan: &Plan) -> Self {
-        Coalition { plan: plan.clone(), members: BTreeMap::new(), run: None }
-    }
-
-    /// A run begins.
-    pub(super) fn setup(&mut self, setup: &EpochSetup, now: u64) -> Vec<Planned> {
-        let finals = setup.phase_final_views.map(|view| view.0 * VIEW_MS);
-        let run = Run { setup: setup.clone(), finals, vectors: BTreeMap::new(), honest_result: None, ended: 0 };
-        self.members.clear();
-        for &me in self.plan.malicious() {
-            let Some(identity) = identity(me) else { continue };
-            let faults: Vec<Part> = self.plan.faults_of(me, setup.epoch.0).copied().collect();
-            let mut dice = dice(self.plan.seed(), Draw::Script, setup.epoch.0, me as u64);
-            let pattern = faults.iter().find_map(|part| dealing::pattern(part.fault));
-            let first = self.members.values().next().map(|script| &script.dealing);
-            let dealing = Dealing::new(pattern, self.plan.size(), &mut dice, first);
-            let script = Script {
-                me,
-                identity,
-                faults,
-                dice,
-                dealing,
-                vector_out: false,
-                victims: BTreeMap::new(),
-                complained: BTreeSet::new(),
-                stolen: 0,
-                submitted: false,
-            };
-            self.members.insert(me, script);
-        }
-        let mut planned = Vec::new();
-        for script in self.members.values_mut() {
-            script.open(&self.plan, &run, now, &mut planned);
-        }
-        self.run = Some(run);
-        planned
-    }
-
-    /// Something that was put off is due.
-    pub(super) fn due(&mut self, member: usize, deed: Deed, now: u64) -> Vec<Planned> {
-        let mut planned = Vec::new();
-        if let (Some(run), Some(script)) = (&self.run, self.members.get_mut(&member)) {
-            match deed {
-                Deed::Vector => script.post_vector(run, now, &mut planned),
-            }
-        }
-        planned
-    }
-
-    /// A broadcast is on its way to the board: the coalition sees it before it stands there. `poster` is the member's place.
-    pub(super) fn overhear(&mut self, poster: usize, content: &str, now: u64) -> Vec<Planned> {
-        let mut planned = Vec::new();
-        let Some(run) = &mut self.run else { return planned };
-        let Ok(message) = BroadcastMessage::from_json(content) else { return planned };
-        if message.dkg_instance_id != run.setup.instance.as_str() {
-            return planned;
-        }
-        let honest = !self.plan.malicious().contains(&poster);
-        match Broadcast::parse(&message.data) {
-            Broadcast::Vector(body) if honest => {
-                run.vectors.entry(poster).or_insert_with(|| body.to_vec());
-            }
-            Broadcast::Complaint([accused]) => {
-                let accused = self.members.get_mut(&usize::from(*accused));
-                if let (Some(accused), Some(complainer)) = (accused, Index::from_position(poster)) {
-                    accused.complained.insert(complainer);
-                }
-            }
-            _ => {}
-        }
-        let expected = self.plan.size() - self.plan.malicious().len();
-        for script in self.members.values_mut() {
-            if honest {
-                script.steal(content, now, &mut planned);
-            }
-            if script.is_watching(run, expected) {
-                script.post_vector(run, now, &mut planned);
-            }
-        }
-        planned
-    }
-
-    /// An honest member submits its result.
-    pub(super) fn overhear_result(&mut self, result: &DkgResult, now: u64) -> Vec<Planned> {
-        let mut planned = Vec::new();
-        let Some(run) = self.run.as_mut().filter(|_| *result != DkgResult::Empty) else { return planned };
-        run.honest_result.get_or_insert_with(|| result.clone());
-        for script in self.members.values_mut() {
-            script.submit(run, now, &mut planned);
-        }
-        planned
-    }
-
-    /// A block has been finalized.
-    pub(super) fn block(&mut self, block: &Header, now: u64) -> Vec<Planned> {
-        let mut planned = Vec::new();
-        let Some(run) = &mut self.run else { return planned };
-        while run.setup.phase_final_views.get(run.ended).is_some_and(|last| block.view >= *last) {
-            run.ended += 1;
-            if run.ended == 2 {
-                for script in self.members.values_mut() {
-                    script.answer(&self.plan, run, now, &mut planned);
-                }
-            }
-        }
-        planned
-    }
-}
-
 impl Script {
-    fn plays(&self, fault: Fault) -> bool {
+    pub(super) fn plays(&self, fault: Fault) -> bool {
         self.faults.iter().any(|part| part.fault == fault)
     }
 
-    fn sign(&self, data: Vec<u8>, instance: &InstanceId) -> Act {
+    pub(super) fn sign(&self, data: Vec<u8>, instance: &InstanceId) -> Act {
         Act::Post(BroadcastMessage::sign(data, instance, &self.identity.staking_key).to_json())
     }
 
-    fn private(&self, to: usize, data: SecretBytes, instance: &InstanceId) -> Act {
+    pub(super) fn private(&self, to: usize, data: SecretBytes, instance: &InstanceId) -> Act {
         Act::Send(to, PrivateMessage { data, dkg_instance_id: instance.as_str().to_owned() })
     }
 
     /// A time between two others.
-    fn between(&mut self, from: u64, to: u64) -> u64 {
+    pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
         self.dice.random_range(from..=to.max(from))
     }
 
     /// Everything that can be planned when the run begins.
-    fn open(&mut self, plan: &Plan, run: &Run, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn open(&mut self, plan: &Plan, run: &Run, now: u64, planned: &mut Vec<Planned>) {
         if self.plays(Fault::Silent) {
             return;
         }
@@ -228,7 +69,7 @@ impl Script {
         }
     }
 
-    fn choose_victims(&mut self, honest: &[usize]) {
+    pub(super) fn choose_victims(&mut self, honest: &[usize]) {
         let t = threshold(self.dealing.shares.len());
         for fault in self.faults.iter().map(|part| part.fault).collect::<Vec<_>>() {
             let count = match fault {
@@ -252,7 +93,7 @@ impl Script {
         }
     }
 
-    fn deal(&mut self, honest: &[usize], run: &Run, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn deal(&mut self, honest: &[usize], run: &Run, now: u64, planned: &mut Vec<Planned>) {
         let [end, ..] = run.finals;
         let (late, in_time) = (end + 1 + VIEW_MS, end.saturating_sub(3 * VIEW_MS));
         let instance = &run.setup.instance;
@@ -293,7 +134,7 @@ impl Script {
     }
 
     /// Whether it has seen what it has been waiting for before it posts its vector.
-    fn is_watching(&self, run: &Run, honest: usize) -> bool {
+    pub(super) fn is_watching(&self, run: &Run, honest: usize) -> bool {
         let copies = self.plays(Fault::CopiedVector) || self.plays(Fault::NegatedVector);
         !self.vector_out
             && !self.plays(Fault::Silent)
@@ -302,7 +143,7 @@ impl Script {
             && (copies && !run.vectors.is_empty() || self.plays(Fault::LastToSpeak) && run.vectors.len() == honest)
     }
 
-    fn post_vector(&mut self, run: &Run, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn post_vector(&mut self, run: &Run, now: u64, planned: &mut Vec<Planned>) {
         if std::mem::replace(&mut self.vector_out, true) {
             return;
         }
@@ -336,12 +177,12 @@ impl Script {
         }
     }
 
-    fn answers_before_the_vector(&mut self) -> bool {
+    pub(super) fn answers_before_the_vector(&mut self) -> bool {
         self.plays(Fault::EarlyAnswers) && self.dice.random_bool(0.5)
     }
 
     /// Answers before there is a complaint, or without one.
-    fn answer_early(&mut self, run: &Run, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn answer_early(&mut self, run: &Run, now: u64, planned: &mut Vec<Planned>) {
         let t = threshold(self.dealing.shares.len());
         for fault in [Fault::EarlyAnswers, Fault::UnsolicitedAnswers] {
             if !self.plays(fault) {
@@ -363,7 +204,7 @@ impl Script {
         }
     }
 
-    fn complain(
+    pub(super) fn complain(
         &mut self,
         fault: Fault,
         plan: &Plan,
@@ -412,7 +253,14 @@ impl Script {
         }
     }
 
-    fn make_noise(&mut self, fault: Fault, honest: &[usize], run: &Run, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn make_noise(
+        &mut self,
+        fault: Fault,
+        honest: &[usize],
+        run: &Run,
+        now: u64,
+        planned: &mut Vec<Planned>,
+    ) {
         let instance = run.setup.instance.clone();
         let [end_1, _, end_3] = run.finals;
         let end = end_3 + VIEW_MS;
@@ -510,7 +358,7 @@ impl Script {
         }
     }
 
-    fn arbitrary(&mut self) -> Vec<u8> {
+    pub(super) fn arbitrary(&mut self) -> Vec<u8> {
         let mut bytes = vec![0; self.dice.random_range(0..70)];
         self.dice.fill_bytes(&mut bytes);
         if let Some(tag) = bytes.first_mut() {
@@ -519,7 +367,7 @@ impl Script {
         bytes
     }
 
-    fn steal(&mut self, content: &str, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn steal(&mut self, content: &str, now: u64, planned: &mut Vec<Planned>) {
         if self.plays(Fault::StolenPosts) && self.stolen < MAX_STOLEN {
             self.stolen += 1;
             let (fault, act) = (Some(Fault::StolenPosts), Act::Post(content.to_owned()));
@@ -528,7 +376,7 @@ impl Script {
     }
 
     /// Phase 2 has ended: answer the complaints there are.
-    fn answer(&mut self, plan: &Plan, run: &Run, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn answer(&mut self, plan: &Plan, run: &Run, now: u64, planned: &mut Vec<Planned>) {
         if self.plays(Fault::Silent) {
             return;
         }
@@ -564,7 +412,7 @@ impl Script {
     }
 
     /// The run is over for an honest member.
-    fn submit(&mut self, run: &Run, now: u64, planned: &mut Vec<Planned>) {
+    pub(super) fn submit(&mut self, run: &Run, now: u64, planned: &mut Vec<Planned>) {
         let Some(result) = run.honest_result.clone().filter(|_| !self.submitted && !self.plays(Fault::Silent)) else {
             return;
         };
@@ -599,90 +447,6 @@ fn wrong(result: DkgResult) -> DkgResult {
         DkgResult::Complete { group_key, mut key_shares, index_map } => {
             key_shares.reverse();
             DkgResult::Complete { group_key, key_shares, index_map }
-        }
-    }
-}
-
-/// The name of every simulated chain.
-pub(super) const CHAIN_ID: &str = "simulated";
-
-/// What the coalition does on a log chain beside the protocol.
-pub(super) mod log {
-    use super::*;
-    use crate::chain::log::{ChainConfig, Entry, Payload, Prefix};
-
-    /// The coalition's pens, and the log as it has seen it.
-    pub(in super::super) struct Pens {
-        config: Arc<ChainConfig>,
-        prefix: Prefix,
-        seen: usize,
-        sequences: BTreeMap<usize, u64>,
-        dice: ChaCha20Rng,
-    }
-
-    impl Pens {
-        pub(in super::super) fn new(plan: &Plan, config: &Arc<ChainConfig>) -> Self {
-            Pens {
-                config: Arc::clone(config),
-                prefix: Prefix::genesis(config.identity()),
-                seen: 0,
-                sequences: BTreeMap::new(),
-                dice: dice(plan.seed(), Draw::Script, u64::MAX, 0),
-            }
-        }
-
-        /// Reads one more entry.
-        pub(in super::super) fn read(&mut self, entry: &[u8]) {
-            self.prefix = self.prefix.extended(entry);
-            self.seen += 1;
-        }
-
-        /// How many entries have been read.
-        pub(in super::super) fn seen(&self) -> usize {
-            self.seen
-        }
-
-        /// An entry of a member.
-        pub(in super::super) fn write(&mut self, member: usize, payload: Payload) -> Option<Vec<u8>> {
-            self.write_seen(member, payload, self.prefix)
-        }
-
-        fn write_seen(&mut self, member: usize, payload: Payload, seen: Prefix) -> Option<Vec<u8>> {
-            let sequence = self.sequences.entry(member).or_default();
-            *sequence += 1;
-            let entry = Entry { author: Index::from_position(member)?, sequence: *sequence, payload, seen };
-            entry.sign(self.config.identity(), &identity(member)?.network_key).ok()
-        }
-
-        /// What a member appends when its clock has reached a view.
-        pub(in super::super) fn tick(&mut self, member: usize, view: View, faults: &[Fault]) -> Vec<Vec<u8>> {
-            let mut entries = Vec::new();
-            let mut reached = view.0;
-            if faults.contains(&Fault::ClockTricks) {
-                match self.dice.random_range(0..3) {
-                    0 => return entries,
-                    1 => reached += self.dice.random_range(1..2 * self.config.schedule().views_in_epoch),
-                    _ => reached = reached.saturating_sub(self.dice.random_range(1..10)),
-                }
-            }
-            entries.extend(self.write(member, Payload::Tick(View(reached))));
-            if faults.contains(&Fault::LogTricks) && self.dice.random_ratio(1, 4) {
-                let lie = Prefix { position: self.prefix.position, hash: [7; 32] };
-                let forged = self.write((member + 1) % self.config.committee().size(), Payload::Tick(view));
-                let tricks = [
-                    self.write_seen(member, Payload::Tick(View(view.0 + 1)), lie),
-                    entries.first().cloned(),
-                    Some(vec![0xff; 90]),
-                    forged.map(|mut entry| {
-                        if let Some(byte) = entry.last_mut() {
-                            *byte ^= 1;
-                        }
-                        entry
-                    }),
-                ];
-                entries.extend(tricks.into_iter().flatten());
-            }
-            entries
         }
     }
 }
