@@ -83,7 +83,7 @@ struct Reactor {
 /// Engines that have been stopped, and not yet dropped: what ends has ended because of the stop.
 enum Ended {
     /// With the view that it had come to.
-    Reactor(Reactor, View),
+    Reactor(Box<Reactor>, View),
     Mail(Mail),
 }
 
@@ -246,7 +246,7 @@ impl Seat {
         let done = engine.done().wait_timeout(PATIENCE).expect("the engine's end");
         haste.check(&done, matches!(done, Err(EngineError::Stuck(_))), id);
         let view = engine.events().worked_off();
-        self.ended.push(Ended::Reactor(reactor, view));
+        self.ended.push(Ended::Reactor(Box::new(reactor), view));
     }
 
     fn stop_mail(&mut self, haste: Haste) {
@@ -265,7 +265,8 @@ impl Seat {
     pub fn assert_dead_are_silent(&self) {
         for ended in &self.ended {
             let grave = match ended {
-                Ended::Reactor(Reactor { engine, grave }, view) => {
+                Ended::Reactor(reactor, view) => {
+                    let Reactor { engine, grave } = &**reactor;
                     assert_eq!(engine.events().worked_off(), *view, "{} after its stop", self.id);
                     grave
                 }
