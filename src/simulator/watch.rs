@@ -412,14 +412,17 @@ impl Watch {
         self.files.get(&epoch).is_some_and(|file| !file.unwell.contains(&member))
     }
 
-    /// Whether few enough members are at fault in this run for all promises to hold.
+    /// Whether few enough members are at fault in this run for all promises to hold. A clock that is or has been wrong
+    /// counts in every run: a tick stands for good, and time that has once been hurried is hurried for all that follows.
     fn keeps_promises(&self, epoch: u64) -> bool {
-        let playing = |member: &&usize| self.plan.faults_of(**member, epoch).next().is_some();
-        let playing = self.plan.malicious().iter().filter(playing).count();
-        let unwell = self.files.get(&epoch).map_or(0, |file| file.unwell.len());
+        let clock = |fault| matches!(fault, Fault::ClockTricks | Fault::WrongClock);
+        let at_fault = |part: &&Part| clock(part.fault) || part.epoch == epoch && part.fault.is_malicious();
+        let at_fault = self.plan.parts().iter().filter(at_fault).map(|part| part.member);
+        let unwell = self.files.get(&epoch).into_iter().flat_map(|file| file.unwell.iter().copied());
+        let faulty: BTreeSet<usize> = at_fault.chain(unwell).collect();
         // Members that are malicious in another run do nothing wrong in this one, but check nobody either.
         let bearable = bearable(self.plan.size());
-        self.plan.malicious().len() <= bearable && playing + unwell <= bearable
+        self.plan.malicious().len() <= bearable && faulty.len() <= bearable
     }
 
     // At the end.
