@@ -412,12 +412,17 @@ impl Watch {
         self.files.get(&epoch).is_some_and(|file| !file.unwell.contains(&member))
     }
 
-    /// Whether few enough members are at fault in this run for all promises to hold. A clock that is or has been wrong
-    /// counts in every run: a tick stands for good, and time that has once been hurried is hurried for all that follows.
+    /// The members whose clocks are wrong at any time. They count in every run: a tick stands for good, and time that has
+    /// once been hurried is hurried for all that follows.
+    fn wrong_clocks(&self) -> BTreeSet<usize> {
+        let clock = |part: &&Part| matches!(part.fault, Fault::ClockTricks | Fault::WrongClock);
+        self.plan.parts().iter().filter(clock).map(|part| part.member).collect()
+    }
+
+    /// Whether few enough members are at fault in this run for all promises to hold.
     fn keeps_promises(&self, epoch: u64) -> bool {
-        let clock = |fault| matches!(fault, Fault::ClockTricks | Fault::WrongClock);
-        let at_fault = |part: &&Part| clock(part.fault) || part.epoch == epoch && part.fault.is_malicious();
-        let at_fault = self.plan.parts().iter().filter(at_fault).map(|part| part.member);
+        let at_fault = |part: &&Part| part.epoch == epoch && part.fault.is_malicious();
+        let at_fault = self.plan.parts().iter().filter(at_fault).map(|part| part.member).chain(self.wrong_clocks());
         let unwell = self.files.get(&epoch).into_iter().flat_map(|file| file.unwell.iter().copied());
         let faulty: BTreeSet<usize> = at_fault.chain(unwell).collect();
         // Members that are malicious in another run do nothing wrong in this one, but check nobody either.
@@ -445,10 +450,12 @@ impl Watch {
 
     fn check_submissions(&mut self, epoch: u64) {
         let Some(file) = self.files.get(&epoch).filter(|file| file.over) else { return };
+        // Where time is hurried, the epoch may be over before a member has learned of its run's last view.
+        let in_time = self.wrong_clocks().len() <= bearable(self.plan.size());
         let wrong = file.reports.iter().filter(|(member, _)| !file.unwell.contains(member)).find(|(member, report)| {
             let submitted = file.submitted.get(member);
             match (&report.keys, submitted) {
-                (_, None) => true,
+                (_, None) => in_time,
                 (Ok(_), Some(result)) => *result == DkgResult::Empty,
                 (Err(_), Some(result)) => *result != DkgResult::Empty,
             }
