@@ -16,7 +16,7 @@ struct World {
 }
 
 /// One node's port to the world, and its own records.
-struct Port(Arc<(Mutex<World>, Condvar)>, NodeId, Mutex<BTreeMap<EpochCounter, SecretBytes>>);
+struct Port(Arc<(Mutex<World>, Condvar)>, NodeId, Mutex<BTreeMap<RecordId, SecretBytes>>);
 
 impl Port {
     fn change(&self, change: impl FnOnce(&mut World)) {
@@ -51,11 +51,19 @@ impl DkgContractClient for Port {
 }
 
 impl Store for Port {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
-        Ok(self.2.lock().get(&epoch).cloned())
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+        Ok(self.2.lock().get(&id).cloned())
     }
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
-        self.2.lock().extend(records); // A real host makes this durable before it returns.
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        Ok(self.2.lock().keys().copied().collect())
+    }
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        for change in changes {
+            match change {
+                Change::Put(id, record) => self.2.lock().insert(id, record),
+                Change::Remove(id) => self.2.lock().remove(&id),
+            };
+        } // A real host makes all this durable, or none of it, before it returns.
         Ok(())
     }
 }

@@ -11,7 +11,8 @@ use dkg_engine::bls::{Index, SecretKey};
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::{EpochCommit, EpochCounter};
 use dkg_engine::store::{
-    DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, SafeKey, Store, StoreError,
+    Change, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, RecordId, SafeKey, Store,
+    StoreError,
 };
 use proptest::prelude::*;
 use sha3::{Digest, Sha3_256};
@@ -47,7 +48,7 @@ fn stored_bytes() -> Vec<Vec<u8>> {
     let state = DkgState::new(store.clone());
     let stored = |record: &EpochRecord| {
         state.commit(std::slice::from_ref(record)).unwrap();
-        store.read(EPOCH).unwrap().unwrap().expose().to_vec()
+        store.read(RecordId::key(EPOCH)).unwrap().unwrap().expose().to_vec()
     };
     lived().iter().map(stored).collect()
 }
@@ -55,12 +56,12 @@ fn stored_bytes() -> Vec<Vec<u8>> {
 /// What is read of `epoch` when the store holds these bytes for it.
 fn read(epoch: EpochCounter, bytes: &[u8]) -> Result<KeyStatus, StoreError> {
     let store = MemoryStore::new();
-    store.commit(vec![(epoch, SecretBytes::new(bytes.to_vec()))]).unwrap();
+    store.commit(vec![Change::Put(RecordId::key(epoch), SecretBytes::new(bytes.to_vec()))]).unwrap();
     DkgState::new(Arc::new(store)).record(epoch).map(|record| record.status())
 }
 
 fn is_damaged(bytes: &[u8]) -> bool {
-    matches!(read(EPOCH, bytes), Err(StoreError::Damaged { epoch: EPOCH, .. }))
+    matches!(read(EPOCH, bytes), Err(StoreError::Damaged { record, .. }) if record == RecordId::key(EPOCH))
 }
 
 /// What a record looks like whose bytes are these.
@@ -100,7 +101,8 @@ fn a_record_with_any_bit_flipped_is_an_error_and_never_another_key_or_state() {
 #[test]
 fn a_record_under_another_epochs_name_is_an_error() {
     for bytes in stored_bytes() {
-        assert!(matches!(read(OTHER, &bytes), Err(StoreError::Damaged { epoch: OTHER, .. })));
+        let Err(StoreError::Damaged { record, .. }) = read(OTHER, &bytes) else { panic!("no error") };
+        assert_eq!(record, RecordId::key(OTHER));
     }
 }
 

@@ -11,8 +11,8 @@ use dkg_engine::bls::{PublicKey, RANDOM_BEACON_TAG, SecretKey};
 use dkg_engine::committee::{Index, NodeId};
 use dkg_engine::epoch::{EpochCommit, EpochCounter};
 use dkg_engine::store::{
-    CommittedKey, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, SafeKey, Store,
-    StoreError, TransitionError,
+    Change, CommittedKey, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, RecordId, SafeKey,
+    Store, StoreError, TransitionError,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -179,14 +179,18 @@ fn a_stored_key_is_overwritten_by_no_record_made_from_scratch() {
 struct Filling(MemoryStore, Mutex<usize>);
 
 impl Store for Filling {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
-        self.0.read(epoch)
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+        self.0.read(id)
     }
 
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        self.0.list()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut left = self.1.lock();
         *left = left.checked_sub(1).ok_or_else(|| StoreError::Failed("no space left".into()))?;
-        self.0.commit(records)
+        self.0.commit(changes)
     }
 }
 

@@ -13,7 +13,7 @@ use dkg_engine::engine::{
 };
 use dkg_engine::epoch::{EpochCounter, EpochPhase, Snapshot, View};
 use dkg_engine::protocol::{Phase, encode_complaint};
-use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
+use dkg_engine::store::{Change, DkgState, MemoryStore, RecordId, Store, StoreError};
 use support::{Client, Events, PATIENCE, World, header, node_id, setup, staking_key, staking_phase};
 
 fn index(number: usize) -> dkg_engine::bls::Index {
@@ -98,15 +98,19 @@ struct Failing {
 }
 
 impl Store for Failing {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
-        self.inner.read(epoch)
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+        self.inner.read(id)
     }
 
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        self.inner.list()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         if self.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.fails_at {
             return Err(StoreError::Failed("the disk is full".into()));
         }
-        self.inner.commit(records)
+        self.inner.commit(changes)
     }
 }
 
@@ -190,10 +194,13 @@ fn a_node_outside_the_committee_says_so_and_goes_on() {
 fn a_node_that_cannot_read_its_store_at_the_start_is_not_ready_and_says_why() {
     struct Unreadable;
     impl Store for Unreadable {
-        fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
-            Err(StoreError::Damaged { epoch, reason: "half a record".into() })
+        fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+            Err(StoreError::Damaged { record: id, reason: "half a record".into() })
         }
-        fn commit(&self, _: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+        fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+            Ok(Vec::new())
+        }
+        fn commit(&self, _: Vec<Change>) -> Result<(), StoreError> {
             Ok(())
         }
     }

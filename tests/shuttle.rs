@@ -22,7 +22,7 @@ use dkg_engine::epoch::{
     View,
 };
 use dkg_engine::network::{InboundError, MemoryNetwork, MemoryPort, Network, NetworkError};
-use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
+use dkg_engine::store::{Change, DkgState, MemoryStore, RecordId, Store, StoreError};
 use explore::{Watched, choose, explore};
 use shuttle::thread;
 
@@ -182,13 +182,17 @@ impl DkgContractClient for Host {
 }
 
 impl Store for Host {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
         self.called(|_| {});
-        self.store.read(epoch)
+        self.store.read(id)
     }
 
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
-        self.store.commit(records)?;
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        self.store.list()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.store.commit(changes)?;
         self.called(|notes| notes.stored = true);
         Ok(())
     }

@@ -16,7 +16,7 @@ use dkg_engine::engine::{
 use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, ProtocolEvents, View};
 use dkg_engine::network::{Network, NetworkError};
-use dkg_engine::store::{DkgState, MemoryStore, Store, StoreError};
+use dkg_engine::store::{Change, DkgState, MemoryStore, RecordId, Store, StoreError};
 use support::process::{assert_none_left, threads};
 use support::{Watched, committee, header, node_id, setup, staking_key, staking_phase};
 
@@ -107,16 +107,20 @@ impl Network for Host {
 }
 
 impl Store for Host {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
-        self.inner.read(epoch)
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+        self.inner.read(id)
     }
 
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        self.inner.list()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.calls.update(|calls| calls.stored += 1);
         if self.store_waits {
             self.calls.wait("the shutdown", |calls| calls.shut_down.then_some(()));
         }
-        self.inner.commit(records)
+        self.inner.commit(changes)
     }
 }
 

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::SecretBytes;
 use crate::epoch::EpochCounter;
-use crate::store::{EpochRecord, Store, StoreError};
+use crate::store::{Change, EpochRecord, RecordId, RecordKind, Store, StoreError};
 
 /// What becomes of the next commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,11 @@ pub(super) enum NextCommit {
 pub(super) struct Disk(Mutex<Inner>);
 
 struct Inner {
-    durable: BTreeMap<EpochCounter, SecretBytes>,
+    durable: BTreeMap<RecordId, SecretBytes>,
     next: NextCommit,
     /// Whatever is written is forgotten in a crash: a defect, to see it caught.
     forgetful: bool,
-    unsynced: BTreeMap<EpochCounter, Option<SecretBytes>>,
+    unsynced: BTreeMap<RecordId, Option<SecretBytes>>,
 }
 
 impl Disk {
@@ -44,40 +44,48 @@ impl Disk {
     /// What is on it, by epoch: the status of each key.
     pub(super) fn statuses(&self) -> BTreeMap<EpochCounter, &'static str> {
         let inner = self.0.lock();
-        let status = |epoch: &EpochCounter, record: &SecretBytes| {
-            EpochRecord::decode(*epoch, record).map_or("damaged", |record| record.status().name())
+        let status = |epoch: EpochCounter, record: &SecretBytes| {
+            EpochRecord::decode(epoch, record).map_or("damaged", |record| record.status().name())
         };
-        inner.durable.iter().map(|(epoch, record)| (*epoch, status(epoch, record))).collect()
+        let keys = inner.durable.iter().filter(|(id, _)| id.kind == RecordKind::Key);
+        keys.map(|(id, record)| (id.epoch, status(id.epoch, record))).collect()
     }
 
     /// The machine is off, and on again.
     pub(super) fn crash(&self) {
         let mut inner = self.0.lock();
         inner.next = NextCommit::Kept;
-        for (epoch, before) in std::mem::take(&mut inner.unsynced) {
+        for (id, before) in std::mem::take(&mut inner.unsynced) {
             match before {
-                Some(before) => inner.durable.insert(epoch, before),
-                None => inner.durable.remove(&epoch),
+                Some(before) => inner.durable.insert(id, before),
+                None => inner.durable.remove(&id),
             };
         }
     }
 }
 
 impl Store for Disk {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
-        Ok(self.0.lock().durable.get(&epoch).cloned())
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+        Ok(self.0.lock().durable.get(&id).cloned())
     }
 
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        Ok(self.0.lock().durable.keys().copied().collect())
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut inner = self.0.lock();
         let dead = || Err(StoreError::Failed("the machine is off".into()));
         if inner.next == NextCommit::Lost {
             return dead();
         }
-        for (epoch, record) in records {
-            let before = inner.durable.insert(epoch, record);
+        for change in changes {
+            let (id, before) = match change {
+                Change::Put(id, record) => (id, inner.durable.insert(id, record)),
+                Change::Remove(id) => (id, inner.durable.remove(&id)),
+            };
             if inner.forgetful {
-                inner.unsynced.entry(epoch).or_insert(before);
+                inner.unsynced.entry(id).or_insert(before);
             }
         }
         if inner.next == NextCommit::KeptUnseen { dead() } else { Ok(()) }

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Store, StoreError};
-use crate::epoch::EpochCounter;
+use super::{Change, RecordId, Store, StoreError};
 use crate::secret::SecretBytes;
 use crate::sync::Mutex;
 
 /// Keeps records for as long as it lives.
 #[derive(Default)]
 pub struct MemoryStore {
-    records: Mutex<BTreeMap<EpochCounter, SecretBytes>>,
+    records: Mutex<BTreeMap<RecordId, SecretBytes>>,
 }
 
 impl MemoryStore {
@@ -21,12 +20,22 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
-        Ok(self.records.lock().get(&epoch).cloned())
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+        Ok(self.records.lock().get(&id).cloned())
     }
 
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
-        self.records.lock().extend(records);
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        Ok(self.records.lock().keys().copied().collect())
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut records = self.records.lock();
+        for change in changes {
+            match change {
+                Change::Put(id, record) => records.insert(id, record),
+                Change::Remove(id) => records.remove(&id),
+            };
+        }
         Ok(())
     }
 }

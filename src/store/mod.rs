@@ -6,9 +6,11 @@
 //! Only a committed key is safe to sign with, and it has a type of its own, [`CommittedKey`], which exists only where the
 //! chain's evidence has been compared with the key.
 
+mod id;
 mod memory;
 mod record;
 
+pub use id::{RecordId, RecordKind};
 pub use memory::MemoryStore;
 pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, TransitionError};
 
@@ -27,10 +29,10 @@ pub enum StoreError {
     #[error("the store failed: {0}")]
     Failed(String),
     /// A record is there but cannot be read.
-    #[error("the record of epoch {epoch} is damaged: {reason}")]
+    #[error("the record of {record} is damaged: {reason}")]
     Damaged {
         /// Which record.
-        epoch: EpochCounter,
+        record: RecordId,
         /// What is wrong with it.
         reason: String,
     },
@@ -44,19 +46,33 @@ pub enum StoreError {
     },
 }
 
+/// One change to a store.
+pub enum Change {
+    /// Writes a record, in the place of the one before.
+    Put(RecordId, SecretBytes),
+    /// Removes a record, if it is there.
+    Remove(RecordId),
+}
+
 /// Durable records, as the engine uses them. Values are secret: keep them where only this node can read.
 pub trait Store: Send + Sync {
-    /// The record of an epoch as last written, if there is one.
+    /// The record as last written, if there is one.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError>;
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError>;
 
-    /// Writes all records or none, and returns when they are durable.
+    /// The records that there are, in the order of their ids.
     ///
     /// # Errors
-    /// The store cannot be written; then none of the records may appear later.
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError>;
+    /// The store cannot be read.
+    fn list(&self) -> Result<Vec<RecordId>, StoreError>;
+
+    /// Makes all changes, in their order, or none, and returns when they are durable.
+    ///
+    /// # Errors
+    /// The store cannot be written; then none of the changes may appear later.
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
 }
 
 /// A node's key states, one per epoch. Cheap to clone; all clones share one store.
@@ -76,7 +92,7 @@ impl DkgState {
     /// # Errors
     /// The store cannot be read or the record is damaged.
     pub fn record(&self, epoch: EpochCounter) -> Result<EpochRecord, StoreError> {
-        match self.store.read(epoch)? {
+        match self.store.read(RecordId::key(epoch))? {
             None => Ok(EpochRecord::new(epoch)),
             Some(bytes) => EpochRecord::decode(epoch, &bytes),
         }
@@ -106,7 +122,7 @@ impl DkgState {
                 None => self.record(epoch)?,
             };
             before.check_successor(record).map_err(|error| StoreError::Transition { epoch, error })?;
-            batch.push((epoch, record.encode()?));
+            batch.push(Change::Put(RecordId::key(epoch), record.encode()?));
         }
         self.store.commit(batch)
     }

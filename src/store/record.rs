@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_256};
 use zeroize::Zeroize;
 
-use super::{MAX_RECORD_BYTES, StoreError};
+use super::{MAX_RECORD_BYTES, RecordId, StoreError};
 use crate::bls::{Index, PublicKey, Scalar, SecretKey};
 use crate::committee::NodeId;
 use crate::epoch::{EpochCommit, EpochCounter};
@@ -291,7 +291,10 @@ impl EpochRecord {
     }
 
     pub(super) fn encode(&self) -> Result<SecretBytes, StoreError> {
-        let damaged = |error: wire::WireError| StoreError::Damaged { epoch: self.epoch, reason: error.to_string() };
+        let damaged = |error: wire::WireError| StoreError::Damaged {
+            record: RecordId::key(self.epoch),
+            reason: error.to_string(),
+        };
         let encoded = Encoded {
             version: RECORD_VERSION,
             epoch: self.epoch,
@@ -308,7 +311,7 @@ impl EpochRecord {
     }
 
     pub(crate) fn decode(epoch: EpochCounter, bytes: &SecretBytes) -> Result<Self, StoreError> {
-        let damaged = |reason: String| StoreError::Damaged { epoch, reason };
+        let damaged = |reason: String| StoreError::Damaged { record: RecordId::key(epoch), reason };
         let (body, checksum) = bytes
             .expose()
             .split_last_chunk::<CHECKSUM_BYTES>()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dkg_engine::SecretBytes;
 use dkg_engine::engine::{EngineEvent, Observer};
 use dkg_engine::epoch::EpochCounter;
-use dkg_engine::store::{DkgState, EpochRecord, MemoryStore, Store, StoreError};
+use dkg_engine::store::{Change, DkgState, EpochRecord, MemoryStore, RecordId, RecordKind, Store, StoreError};
 use parking_lot::Mutex;
 
 use crate::support::Watched;
@@ -65,15 +65,23 @@ pub struct Ledger {
 }
 
 impl Store for Ledger {
-    fn read(&self, epoch: EpochCounter) -> Result<Option<SecretBytes>, StoreError> {
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
         self.grave.note("read from the store");
-        self.store.read(epoch)
+        self.store.read(id)
     }
 
-    fn commit(&self, records: Vec<(EpochCounter, SecretBytes)>) -> Result<(), StoreError> {
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        self.store.list()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.grave.note("write to the store");
-        let epochs: Vec<EpochCounter> = records.iter().map(|(epoch, _)| *epoch).collect();
-        self.store.commit(records)?;
+        let written = |change: &Change| match change {
+            Change::Put(RecordId { epoch, kind: RecordKind::Key }, _) => Some(*epoch),
+            _ => None,
+        };
+        let epochs: Vec<EpochCounter> = changes.iter().filter_map(written).collect();
+        self.store.commit(changes)?;
         let state = DkgState::new(self.store.clone());
         for epoch in epochs {
             self.written.lock().push(state.record(epoch)?);

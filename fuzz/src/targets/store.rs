@@ -8,7 +8,8 @@ use dkg_engine::bls::{Index, PublicKey, SecretKey};
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::{EpochCommit, EpochCounter};
 use dkg_engine::store::{
-    CommittedKey, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, SafeKey, Store, StoreError,
+    Change, CommittedKey, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, RecordId, SafeKey,
+    Store, StoreError,
 };
 use sha3::{Digest, Sha3_256};
 
@@ -58,7 +59,7 @@ pub fn lived() -> Vec<(&'static str, Vec<u8>)> {
     ];
     let stored = |(name, record): (&'static str, EpochRecord)| {
         state.commit(&[record]).unwrap();
-        (name, store.read(EPOCH).unwrap().unwrap().expose().to_vec())
+        (name, store.read(RecordId::key(EPOCH)).unwrap().unwrap().expose().to_vec())
     };
     records.into_iter().map(stored).collect()
 }
@@ -73,7 +74,7 @@ pub fn stored_record(data: &[u8]) {
         bytes.extend(Sha3_256::digest(choices.0));
     }
     let store = Arc::new(MemoryStore::new());
-    store.commit(vec![(EPOCH, SecretBytes::new(bytes.clone()))]).unwrap();
+    store.commit(vec![Change::Put(RecordId::key(EPOCH), SecretBytes::new(bytes.clone()))]).unwrap();
     let state = DkgState::new(store.clone());
     match state.record(EPOCH) {
         Ok(record) => {
@@ -81,10 +82,14 @@ pub fn stored_record(data: &[u8]) {
             let signs = matches!(record.safe_key(), SafeKey::Key(_));
             assert_eq!(signs, record.status() == KeyStatus::KeyCommitted);
             state.commit(&[record]).unwrap();
-            assert_eq!(store.read(EPOCH).unwrap().unwrap().expose(), bytes, "a second encoding of one record");
+            assert_eq!(
+                store.read(RecordId::key(EPOCH)).unwrap().unwrap().expose(),
+                bytes,
+                "a second encoding of one record"
+            );
         }
         Err(error) => {
-            assert!(matches!(&error, StoreError::Damaged { epoch: EPOCH, .. }));
+            assert!(matches!(&error, StoreError::Damaged { record, .. } if *record == RecordId::key(EPOCH)));
             assert_silent(&error, &bytes);
             assert_silent(&error.to_string(), &bytes);
             assert_eq!(state.safe_key(EPOCH).err(), Some(error.clone()));

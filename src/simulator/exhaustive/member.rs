@@ -495,7 +495,9 @@ impl Member {
         let Some(core) = &state.core else { return Ok(state) };
         let store = Arc::new(MemoryStore::new());
         if let Some(stored) = &state.stored {
-            store.commit(vec![(EPOCH, stored.clone())]).map_err(|error| error.to_string())?;
+            store
+                .commit(vec![crate::store::Change::Put(crate::store::RecordId::key(EPOCH), stored.clone())])
+                .map_err(|error| error.to_string())?;
         }
         let disk = DkgState::new(store.clone());
         let input = match input {
@@ -512,7 +514,7 @@ impl Member {
         let step = core.step(input).map_err(|error| format!("a step fails: {error}"))?;
         let effects = step.persist(&disk).map_err(|error| format!("the store refuses: {error}"))?;
         state.core = Some(Rc::new(core));
-        state.stored = store.read(EPOCH).map_err(|error| error.to_string())?;
+        state.stored = store.read(crate::store::RecordId::key(EPOCH)).map_err(|error| error.to_string())?;
         for effect in effects {
             match effect {
                 Effect::SendPrivate { to, message } => {
