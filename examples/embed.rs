@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let messaging = MessagingEngine::new(port.clone(), tunnel.clone(), MessagingEngineConfig::default())?;
         world.0.lock().nodes.insert(node_id, messaging.inbound());
         network.push(messaging);
-        let snapshot = Snapshot { current: EpochCounter(0), head: block(0, 0), phase: EpochPhase::Staking };
+        let snapshot = Snapshot::new(EpochCounter(0), block(0, 0), EpochPhase::Staking);
         let (state, factory) = (DkgState::new(port.clone()), ControllerFactory::new(node_id, key));
         nodes.push(ReactorEngine::new(ReactorParts::new(snapshot, state, factory, port, tunnel))?);
     }

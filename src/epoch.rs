@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha3::{Digest, Sha3_256};
 
 use crate::bls::{PublicKey, VectorEncoding};
 use crate::committee::{Committee, Index, NodeId};
@@ -110,6 +111,22 @@ impl EpochSetup {
         let vector_encoding = VectorEncoding::Compressed;
         EpochSetup { epoch, instance, committee, first_view, phase_final_views, vector_encoding }
     }
+
+    /// A hash of which run this is, and of whom it is made up: its name, its members with their keys, and how points travel.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha3_256::new();
+        let name = self.instance.as_str().as_bytes();
+        // Each part has a length that is known or comes first.
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name);
+        hash.update(self.epoch.0.to_be_bytes());
+        hash.update((self.vector_encoding.point_bytes() as u64).to_be_bytes());
+        for (_, member) in self.committee.iter() {
+            hash.update(member.node_id.as_bytes());
+            hash.update(member.staking_key.key().to_flow_bytes());
+        }
+        hash.finalize().into()
+    }
 }
 
 /// An epoch has been committed: the keys that are in force in it, whichever run made them.
@@ -144,6 +161,16 @@ pub enum EpochPhase {
     Committed(EpochCommit),
 }
 
+/// The current epoch's run as far as it has gone, for a node that has missed some of it (spec section 8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunHistory {
+    /// What the run is about.
+    pub setup: EpochSetup,
+    /// For each phase that has ended, in order, the block that ended it: the first finalized one with the phase's final
+    /// view or a later one. The board is read as of these, so they must be those that every running node was told of.
+    pub ends: Vec<Header>,
+}
+
 /// Where the chain stands when a node starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -153,16 +180,25 @@ pub struct Snapshot {
     pub head: Header,
     /// The phase of that epoch.
     pub phase: EpochPhase,
+    /// The keys that are in force in that epoch, whichever run made them; `None` before the first.
+    pub keys: Option<EpochCommit>,
+    /// That epoch's run, while its board can be read: in the setup phase, and still in the committed phase. `None` if the
+    /// chain cannot tell; then a node that was down takes no part in what had begun.
+    pub run: Option<RunHistory>,
 }
 
 impl Snapshot {
-    /// The event that would have told a running node what this tells a starting one.
-    pub fn into_event(self) -> Option<ProtocolEvent> {
-        let Snapshot { current, head: first, phase } = self;
-        match phase {
-            EpochPhase::Staking => None,
-            EpochPhase::Setup(setup) => Some(ProtocolEvent::EpochSetupPhaseStarted { current, first, setup }),
-            EpochPhase::Committed(commit) => Some(ProtocolEvent::EpochCommittedPhaseStarted { current, first, commit }),
+    /// A chain of whose past nothing is known: a node that starts here for the first time, before any run.
+    pub fn new(current: EpochCounter, head: Header, phase: EpochPhase) -> Self {
+        Snapshot { current, head, phase, keys: None, run: None }
+    }
+
+    /// The epoch whose keys are made, or have been made, in the current one.
+    pub(crate) fn next_epoch(&self) -> EpochCounter {
+        match &self.phase {
+            EpochPhase::Setup(setup) => setup.epoch,
+            EpochPhase::Committed(commit) => commit.epoch,
+            EpochPhase::Staking => self.current.next().unwrap_or(self.current),
         }
     }
 }

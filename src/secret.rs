@@ -2,7 +2,7 @@
 
 use zeroize::Zeroize;
 
-/// Secret bytes: a share on its way, a seed. Wiped on drop; has no `Debug`, `Display` or comparison.
+/// Secret bytes: a share on its way, a seed. Wiped on drop; has no `Debug`, `Display` or `==`.
 #[derive(Clone)]
 pub struct SecretBytes(Vec<u8>);
 
@@ -15,6 +15,12 @@ impl SecretBytes {
     /// The bytes, for the one place that has to see them.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether the bytes are the same, in a time that depends on their number alone.
+    pub fn ct_eq(&self, other: &SecretBytes) -> bool {
+        let difference = self.0.iter().zip(&other.0).fold(0, |difference, (a, b)| difference | (a ^ b));
+        self.0.len() == other.0.len() && std::hint::black_box(difference) == 0
     }
 
     /// How many bytes there are; no secret.

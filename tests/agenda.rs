@@ -188,6 +188,6 @@ proptest! {
 
 fn block(action: &Action) -> Header {
     match action {
-        Action::Poll(block) | Action::FinalPoll(block) | Action::EndPhase(block) => *block,
+        Action::Poll(block) | Action::CatchUp(block) | Action::FinalPoll(block) | Action::EndPhase(block) => *block,
     }
 }

@@ -12,7 +12,6 @@ use dkg_engine::chain::{BoardMessage, DkgResult};
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{
     ControllerFactory, Core, Effect, EngineEvent, Input, OsRandomness, ReadId, ReadRequest, Recalled, RunReport,
-    epochs_of,
 };
 use dkg_engine::envelope::{BroadcastMessage, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, EpochSetup, Header, ProtocolEvent, View};
@@ -100,7 +99,9 @@ impl World {
                 }
                 1 if !node.pages.is_empty() => node.pages.pop_front().unwrap(),
                 _ => match node.events.pop_front() {
-                    Some(event) => Input::Event(Box::new(event.clone()), recall(&node.state, &event)),
+                    Some(event) => {
+                        Input::Event(Box::new(event.clone()), Recalled::for_event(&node.state, &event).unwrap())
+                    }
                     None => continue,
                 },
             };
@@ -212,11 +213,6 @@ impl World {
     }
 }
 
-fn recall(state: &DkgState, event: &ProtocolEvent) -> Option<Box<Recalled>> {
-    let (current, next) = epochs_of(event)?;
-    Some(Box::new(Recalled { current: state.record(current).unwrap(), next: state.record(next).unwrap() }))
-}
-
 proptest! {
     #![proptest_config(cases(24))]
 
@@ -274,7 +270,7 @@ proptest! {
                 content: BroadcastMessage::sign(bytes.clone(), &setup(&committee, 1, View(0)).instance, &staking_key(small as usize)).to_json(),
             };
             let input = match (event, kind) {
-                (Some(event), _) => Input::Event(Box::new(event.clone()), recall(&state, &event)),
+                (Some(event), _) => Input::Event(Box::new(event.clone()), Recalled::for_event(&state, &event).unwrap()),
                 (None, 3 | 4) => Input::Page { read: ReadId(small), messages: vec![message], last: kind == 3 },
                 (None, 5) => Input::ReadGivenUp(ReadId(small)),
                 (None, _) => Input::Private(node_id(small as usize), PrivateMessage {

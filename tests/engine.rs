@@ -13,7 +13,7 @@ use dkg_engine::engine::EngineEvent;
 use dkg_engine::envelope::{BroadcastMessage, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, EpochPhase, ProtocolEvent, ProtocolEvents, Snapshot, View};
 use dkg_engine::protocol::encode_complaint;
-use dkg_engine::store::{DkgState, KeyStatus, MemoryStore, SafeKey};
+use dkg_engine::store::{DkgState, EpochRecord, KeyStatus, MemoryStore, SafeKey};
 use support::{Client, World, header, node_id, setup, staking_phase};
 
 /// How the run for `epoch` ended on a node: the keys or the reason, from its report.
@@ -159,8 +159,7 @@ fn a_run_whose_first_view_is_below_the_poll_step_goes_well() {
 fn a_node_that_starts_at_a_phases_last_view_says_so_and_goes_on() {
     let mut world = World::new(4);
     let run = setup(&world.committee, 1, View(1));
-    let snapshot =
-        |view| Snapshot { current: EpochCounter(0), head: header(view, 0), phase: EpochPhase::Setup(run.clone()) };
+    let snapshot = |view| Snapshot::new(EpochCounter(0), header(view, 0), EpochPhase::Setup(run.clone()));
     for view in [31, 61, 91, 5000] {
         let state = DkgState::new(Arc::new(MemoryStore::new()));
         let node = world.node(3, state.clone(), snapshot(view));
@@ -201,14 +200,15 @@ fn the_third_client_is_tried_when_two_are_down() {
 }
 
 #[test]
-fn a_run_that_was_begun_before_is_not_dealt_again() {
+fn a_run_whose_dealing_is_not_in_the_store_is_not_dealt_again() {
     let mut world = World::new(3);
     let run = world.begin(1, 3);
-    let vector = world.board.broadcasts();
-    // Node 2 loses its process, not its store.
-    let state = world.nodes[2].state.clone();
+    let vectors = world.board.broadcasts();
+    // Node 2 has nothing left but its word that the run was begun.
     assert_eq!(world.nodes[2].reactor.stop(), Ok(()));
-    let snapshot = Snapshot { current: EpochCounter(0), head: header(5, 3), phase: EpochPhase::Setup(run.clone()) };
+    let state = DkgState::new(Arc::new(MemoryStore::new()));
+    state.commit(&[EpochRecord::new(EpochCounter(1)).start().unwrap()]).unwrap();
+    let snapshot = Snapshot::new(EpochCounter(0), header(5, 3), EpochPhase::Setup(run.clone()));
     world.nodes[2] = world.node(2, state, snapshot);
     let reason = world.nodes[2].events.wait("its word", |event| match event {
         EngineEvent::SatOut { reason, .. } => Some(reason.clone()),
@@ -216,7 +216,7 @@ fn a_run_that_was_begun_before_is_not_dealt_again() {
     });
     assert!(reason.contains("does not deal a second time"), "{reason}");
     assert_eq!(world.status(2, 1), KeyStatus::Failed);
-    assert_eq!(world.board.broadcasts(), vector);
+    assert_eq!(world.board.broadcasts(), vectors);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use dkg_engine::engine::{
 };
 use dkg_engine::epoch::{EpochCounter, EpochPhase, Snapshot, View};
 use dkg_engine::protocol::{Phase, encode_complaint};
-use dkg_engine::store::{Change, DkgState, MemoryStore, RecordId, Store, StoreError};
+use dkg_engine::store::{Change, DkgState, MemoryStore, RecordId, RecordKind, Store, StoreError};
 use support::{Client, Events, PATIENCE, World, header, node_id, setup, staking_key, staking_phase};
 
 fn index(number: usize) -> dkg_engine::bls::Index {
@@ -90,7 +90,7 @@ fn a_read_within_a_phase_is_given_up_after_three_retries_and_the_next_one_makes_
     assert_eq!(phase_ended(&world.nodes[0].events, Phase::Sharing), (3, 0));
 }
 
-/// A store that fails when it is written to for the `fails_at`-th time.
+/// A store that fails when a key's record is written for the `fails_at`-th time.
 struct Failing {
     inner: MemoryStore,
     writes: AtomicUsize,
@@ -107,7 +107,8 @@ impl Store for Failing {
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        if self.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.fails_at {
+        let key = |change: &Change| matches!(change, Change::Put(RecordId { kind: RecordKind::Key, .. }, _));
+        if changes.iter().any(key) && self.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.fails_at {
             return Err(StoreError::Failed("the disk is full".into()));
         }
         self.inner.commit(changes)
@@ -206,7 +207,7 @@ fn a_node_that_cannot_read_its_store_at_the_start_is_not_ready_and_says_why() {
     }
     let world = World::new(3);
     let phase = EpochPhase::Setup(setup(&world.committee, 1, View(1)));
-    let snapshot = Snapshot { current: EpochCounter(0), head: header(1, 0), phase };
+    let snapshot = Snapshot::new(EpochCounter(0), header(1, 0), phase);
     let node = world.node(0, DkgState::new(Arc::new(Unreadable)), snapshot);
     let failure = node.reactor.ready().wait();
     assert!(failure.as_ref().is_err_and(|error| error.to_string().contains("half a record")), "{failure:?}");

@@ -240,7 +240,7 @@ impl Node {
         world.network.attach(me, messaging.inbound());
         let reactor = ReactorEngine::new(ReactorParts {
             config: ReactorConfig::default(),
-            snapshot: Snapshot { current: EpochCounter(0), head: block(0, 0), phase: EpochPhase::Staking },
+            snapshot: Snapshot::new(EpochCounter(0), block(0, 0), EpochPhase::Staking),
             state: DkgState::new(host.clone()),
             factory: ControllerFactory::new(me, staking_key(number)),
             clients: vec![host.clone(), host.clone()],

@@ -10,6 +10,8 @@ use crate::epoch::{EpochSetup, Header, View};
 pub enum Action {
     /// Read the board as of the block; may be given up, since a later read gets the same messages.
     Poll(Header),
+    /// Read the board as of the block, to learn what of ours is there already; nothing goes on until that has succeeded.
+    CatchUp(Header),
     /// Read the board as of the block that ends a phase; nothing goes on until that has succeeded.
     FinalPoll(Header),
     /// End the phase that is on. Always right behind its [`Action::FinalPoll`].
@@ -26,7 +28,18 @@ pub struct Agenda {
     /// The first view of the phase that is on; no poll is due there.
     phase_first: View,
     seen: View,
+    /// The next block is one to catch up with.
+    catches_up: bool,
     due: VecDeque<Action>,
+}
+
+/// How a node that starts in the middle of a run catches up with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// As of the block where it starts.
+    Now,
+    /// As of the next block: what it may have said before it lost its memory is on the board by then.
+    NextBlock,
 }
 
 impl Agenda {
@@ -38,13 +51,31 @@ impl Agenda {
             ended: 0,
             phase_first: setup.first_view,
             seen: first.view,
+            catches_up: false,
             due: VecDeque::new(),
         }
+    }
+
+    /// The agenda of a run whose phases have ended at the blocks `ends` so far, for a node that starts when `head` is the
+    /// last finalized block: those phases once more, each as of its block, and then what there is of the present one.
+    pub fn resumed(setup: &EpochSetup, ends: &[Header], head: &Header, poll_step: u64, catch_up: CatchUp) -> Self {
+        let mut agenda = Agenda::new(setup, head, poll_step);
+        for (end, last) in ends.iter().zip(&setup.phase_final_views) {
+            agenda.end_phase(*end, *last);
+        }
+        match catch_up {
+            CatchUp::Now => agenda.due.push_back(Action::CatchUp(*head)),
+            CatchUp::NextBlock => agenda.catches_up = true,
+        }
+        agenda
     }
 
     /// Takes a finalized block in. Phases end on the first block with their final view or a later one, whatever views were
     /// skipped; polls are due every `poll_step` views, counted backwards from the final view.
     pub fn finalized(&mut self, block: Header) {
+        if std::mem::take(&mut self.catches_up) {
+            self.due.push_back(Action::CatchUp(block));
+        }
         while let Some(&last) = self.finals.get(self.ended) {
             if block.view < last {
                 if self.poll_between(self.seen, block.view, last) {
@@ -53,12 +84,21 @@ impl Agenda {
                 break;
             }
             self.drop_waiting_poll();
-            self.due.push_back(Action::FinalPoll(block));
-            self.due.push_back(Action::EndPhase(block));
-            self.ended += 1;
-            self.phase_first = View(last.0.saturating_add(1));
+            self.end_phase(block, last);
         }
         self.seen = self.seen.max(block.view);
+    }
+
+    fn end_phase(&mut self, block: Header, last: View) {
+        self.due.push_back(Action::FinalPoll(block));
+        self.due.push_back(Action::EndPhase(block));
+        self.ended += 1;
+        self.phase_first = View(last.0.saturating_add(1));
+    }
+
+    /// How many phases are over at the last block, whether their ends have been worked off or not.
+    pub fn phases_over(&self) -> usize {
+        self.ended
     }
 
     /// The next thing to do.

@@ -1,19 +1,19 @@
 //! The Controller: one run's protocol, spoken through one run's Broker. Epoch-scoped and pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::broker::{Broker, Directly, Verify};
 use super::event::{EngineEvent, PublicKeys, RunReport};
-use super::randomness::{Randomness, RandomnessError};
-use super::step::Effect;
+use super::held::{Held, Word};
+use super::step::{Effect, Step};
 use crate::bls::{Index, SecretKey};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::epoch::{EpochCounter, EpochSetup, View};
-use crate::protocol::{self, Keys, OurShare, Output, Parameters, Participant, Phase};
-use crate::store::KeyShare;
+use crate::protocol::{self, Broadcast, Keys, OurShare, Output, Parameters, Participant, Phase};
+use crate::store::{Dealing, Journal, KeyShare, ReceivedShare};
 
 /// Makes the epoch-scoped Controller, with its Broker, for each run.
 #[cfg_attr(feature = "simulator", derive(Clone))]
@@ -32,9 +32,6 @@ pub enum StartError {
     /// The committee knows us by another staking key.
     #[error("the committee has another staking key for this node than the one it was started with")]
     OtherStakingKey,
-    /// No randomness.
-    #[error(transparent)]
-    Randomness(#[from] RandomnessError),
     /// The protocol refuses.
     #[error(transparent)]
     Protocol(#[from] protocol::Error),
@@ -57,14 +54,15 @@ impl ControllerFactory {
         &self.me
     }
 
-    /// Begins a run with a fresh seed: the Controller, and what it deals.
+    /// The Controller of a run, and what it deals. While it catches up with the run, what it would say is held back.
     ///
     /// # Errors
     /// See [`StartError`].
     pub(super) fn create(
         &self,
         setup: &EpochSetup,
-        randomness: &mut dyn Randomness,
+        dealing: &Dealing,
+        catches_up: bool,
     ) -> Result<(Controller, Vec<Effect>), StartError> {
         let index = setup.committee.index_of(&self.me).ok_or(StartError::NotAMember)?;
         let member = setup.committee.member(index).ok_or(StartError::NotAMember)?;
@@ -77,17 +75,24 @@ impl ControllerFactory {
             me: index,
             encoding: setup.vector_encoding,
         };
-        let seed = randomness.dealing_seed(&setup.instance)?;
-        let (participant, outputs) = Participant::start(parameters, &seed)?;
-        let broker = Broker::verifying(setup, self.staking_key.clone(), Arc::clone(&self.verifier));
-        let mut controller = Controller { participant, broker, setup: setup.clone(), reported: BTreeMap::new() };
-        let mut effects = vec![Effect::Report(EngineEvent::RunStarted {
-            epoch: setup.epoch,
-            index,
-            size: parameters.size,
-            threshold: parameters.threshold,
-        })];
-        effects.extend(controller.effects(outputs));
+        let (participant, outputs) = match dealing.seed() {
+            Some(seed) => Participant::start(parameters, seed)?,
+            None => (Participant::receive(parameters)?, Vec::new()),
+        };
+        let vector = outputs.iter().find_map(|output| match output {
+            Output::Broadcast(data) => Some(data.clone()),
+            _ => None,
+        });
+        let mut controller = Controller {
+            participant,
+            broker: Broker::verifying(setup, self.staking_key.clone(), Arc::clone(&self.verifier)),
+            setup: setup.clone(),
+            vector,
+            received: BTreeSet::new(),
+            held: catches_up.then(Held::default),
+            reported: BTreeMap::new(),
+        };
+        let effects = controller.effects(outputs);
         Ok((controller, effects))
     }
 }
@@ -101,6 +106,12 @@ pub struct Controller {
     participant: Participant,
     broker: Broker,
     setup: EpochSetup,
+    /// What we deal to everybody; `None` if we deal nothing.
+    vector: Option<Vec<u8>>,
+    /// The members whose first private message is in the journal.
+    received: BTreeSet<Index>,
+    /// While we catch up with the run: what we would say.
+    held: Option<Held>,
     /// Remarks made so far, by member; those about strangers are counted together.
     reported: BTreeMap<Option<Index>, u32>,
 }
@@ -124,38 +135,94 @@ impl Controller {
         self.participant.phase()
     }
 
+    /// What is told when the run begins.
+    pub(super) fn started(&self) -> EngineEvent {
+        let Parameters { size, threshold, me: index, .. } = *self.participant.parameters();
+        EngineEvent::RunStarted { epoch: self.epoch(), index, size, threshold }
+    }
+
+    /// What is told when the run goes on after `phases_over` of its phases.
+    pub(super) fn resumed(&self, phases_over: usize, journal: &Journal) -> EngineEvent {
+        let shares_from = journal.shares.iter().map(|share| share.dealer).collect();
+        let index = self.participant.parameters().me;
+        EngineEvent::RunResumed { epoch: self.epoch(), index, phases_over, shares_from }
+    }
+
     pub(super) fn broker(&self) -> &Broker {
         &self.broker
     }
 
     /// Takes a private message in, if a member of this run has sent it for this run.
-    pub(super) fn take_private(&mut self, from: &NodeId, message: &PrivateMessage) -> Vec<Effect> {
+    pub(super) fn take_private(&mut self, from: &NodeId, message: &PrivateMessage, step: &mut Step) {
         let Some(index) = self.broker.open_private(from, message) else {
             log::debug!("{}: dropped a private message of {from}: not a member's, or of another run", self.name());
-            return Vec::new();
+            return;
         };
+        // What counts in the run is what is there again after a crash: the first of each dealer.
+        let counts = self.phase() == Phase::Sharing && index != self.participant.parameters().me;
+        if counts && self.received.insert(index) {
+            step.share(ReceivedShare { epoch: self.epoch(), dealer: index, message: message.data.clone() });
+        }
         let outputs = self.participant.take_private(index, message.data.expose());
+        step.extend(self.taken(outputs));
+    }
+
+    /// Takes a share in that was received in an earlier life.
+    pub(super) fn take_kept(&mut self, share: &ReceivedShare) -> Vec<Effect> {
+        self.received.insert(share.dealer);
+        let outputs = self.participant.take_private(share.dealer, share.message.expose());
         self.taken(outputs)
     }
 
     /// Takes what was read from the board in, in the board's order.
-    pub(super) fn take_board(&mut self, messages: &[BoardMessage]) -> Vec<Effect> {
-        let mut effects = Vec::new();
+    pub(super) fn take_board(&mut self, messages: &[BoardMessage], step: &mut Step) {
         for opened in self.broker.open_board(messages) {
             match opened.message {
                 Ok((index, data)) => {
+                    if index == self.participant.parameters().me {
+                        self.take_own(&data, step);
+                    }
                     let outputs = self.participant.take_broadcast(index, &data);
-                    effects.extend(self.taken(outputs));
+                    step.extend(self.taken(outputs));
                 }
                 Err(fault) => {
                     let (epoch, poster) = (self.epoch(), opened.node_id);
                     if self.worth_reporting(self.setup.committee.index_of(&poster)) {
-                        effects.push(Effect::Report(EngineEvent::PostDropped { epoch, poster, fault }));
+                        step.report(EngineEvent::PostDropped { epoch, poster, fault });
                     }
                 }
             }
         }
-        effects
+    }
+
+    /// Looks at a broadcast in our own name before it is taken in like any other.
+    fn take_own(&mut self, data: &[u8], step: &mut Step) {
+        if let Some(held) = &mut self.held {
+            held.said(data);
+        }
+        let first_vector = matches!(Broadcast::parse(data), Broadcast::Vector(_))
+            && self.phase() == Phase::Sharing
+            && !self.participant.has_vector_of(self.participant.parameters().me);
+        if first_vector && self.vector.as_ref().is_some_and(|ours| ours != data) {
+            self.vector = None;
+            self.participant.forget_dealing();
+            if let Some(held) = &mut self.held {
+                held.forget_dealing();
+            }
+            step.dealing(Dealing::none(&self.setup));
+            step.report(EngineEvent::DealtElsewhere { epoch: self.epoch() });
+        }
+    }
+
+    /// Whether what we would say is held back.
+    pub(super) fn catches_up(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The board has been read up to where we came in: what is still to be said.
+    pub(super) fn caught_up(&mut self) -> Vec<Effect> {
+        let words = self.held.take().into_iter().flat_map(Held::release).collect::<Vec<_>>();
+        words.into_iter().filter_map(|word| self.say(word)).collect()
     }
 
     /// Judges what is pending.
@@ -168,6 +235,9 @@ impl Controller {
     pub(super) fn end_phase(&mut self, view: View, randomness: &[u8; 32]) -> Result<Vec<Effect>, protocol::Error> {
         let phase = self.participant.phase();
         let outputs = self.participant.end_phase(randomness)?;
+        if let Some(held) = &mut self.held {
+            held.phase_ended(phase);
+        }
         let mut effects = vec![self.phase_ended(phase, view)];
         effects.extend(self.effects(outputs));
         Ok(effects)
@@ -210,9 +280,12 @@ impl Controller {
     #[cfg(feature = "simulator")]
     pub(super) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Controller { participant, broker, setup: _, reported } = self;
+        let Controller { participant, broker, setup: _, vector, received, held, reported } = self;
         participant.digest(to);
-        (broker.offset(), reported).hash(to);
+        (broker.offset(), vector.is_some(), received, reported, held.is_some()).hash(to);
+        if let Some(held) = held {
+            held.digest(to);
+        }
     }
 
     fn phase_ended(&self, phase: Phase, view: View) -> Effect {
@@ -245,20 +318,37 @@ impl Controller {
     fn effects(&mut self, outputs: Vec<Output>) -> Vec<Effect> {
         let epoch = self.epoch();
         let wrap = |output| match output {
-            Output::SendShare { to, message } => {
-                let member = self.setup.committee.member(to)?;
-                Some(Effect::SendPrivate { to: member.node_id, message: self.broker.private(message) })
-            }
-            Output::Broadcast(data) => {
-                let content = self.broker.broadcast(data);
-                Some(Effect::Post { instance: self.broker.instance().clone(), content })
-            }
+            Output::SendShare { to, message } => self.say_or_hold(Word::Share(to, message)),
+            Output::Broadcast(data) => self.say_or_hold(Word::Broadcast(data)),
             Output::Disqualified { dealer, reason } => {
                 Some(Effect::Report(EngineEvent::Disqualified { epoch, dealer, reason }))
             }
             Output::Flagged { member, remark } => Some(Effect::Report(EngineEvent::Flagged { epoch, member, remark })),
         };
         outputs.into_iter().filter_map(wrap).collect()
+    }
+
+    fn say_or_hold(&mut self, word: Word) -> Option<Effect> {
+        match &mut self.held {
+            Some(held) => {
+                held.hold(word);
+                None
+            }
+            None => self.say(word),
+        }
+    }
+
+    fn say(&self, word: Word) -> Option<Effect> {
+        match word {
+            Word::Share(to, message) => {
+                let member = self.setup.committee.member(to)?;
+                Some(Effect::SendPrivate { to: member.node_id, message: self.broker.private(message) })
+            }
+            Word::Broadcast(data) => {
+                let content = self.broker.broadcast(data);
+                Some(Effect::Post { instance: self.broker.instance().clone(), content })
+            }
+        }
     }
 
     fn name(&self) -> &str {

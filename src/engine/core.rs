@@ -3,16 +3,16 @@
 //! **One input, one [`Step`]; persist the step, then carry out its effects in order.** Read [`Core::step`] to learn what a
 //! node does.
 
-use super::agenda::{Action, Agenda};
+use super::agenda::{Action, Agenda, CatchUp};
 use super::controller::{Controller, ControllerFactory, StartError};
 use super::event::EngineEvent;
 use super::randomness::{Randomness, RandomnessError};
 use super::step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
 use crate::bls::Index;
 use crate::chain::DkgResult;
-use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, View};
+use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, Snapshot, View};
 use crate::protocol::{self, Phase};
-use crate::store::{EpochRecord, KeyStatus, SafeKey, TransitionError};
+use crate::store::{CommittedKey, Dealing, EpochRecord, Journal, KeyStatus, SafeKey, TransitionError};
 
 /// Views between two reads of the board within a phase, unless configured otherwise.
 pub const DEFAULT_POLL_STEP: u64 = 10;
@@ -64,6 +64,14 @@ struct Run {
     commit: Option<EpochCommit>,
 }
 
+/// How a node comes into a run.
+enum Entry {
+    /// It is running, and the chain tells it that the run begins.
+    Live,
+    /// It starts, and the run has begun. These blocks have ended phases.
+    Start { ends: Vec<Header> },
+}
+
 /// One node's decisions, from one input to the next.
 pub struct Core {
     factory: ControllerFactory,
@@ -96,15 +104,19 @@ impl Core {
     pub fn step(&mut self, input: Input) -> Result<Step, CoreError> {
         let mut step = Step::default();
         match input {
+            Input::Start(snapshot, recalled) => {
+                self.finalized = snapshot.head.view;
+                self.on_start(*snapshot, *recalled, &mut step)?;
+            }
             Input::Event(event, recalled) => self.on_event(*event, recalled.map(|recalled| *recalled), &mut step)?,
             Input::Private(from, message) => {
                 if let Some(run) = &mut self.run {
-                    step.extend(run.controller.take_private(&from, &message));
+                    run.controller.take_private(&from, &message, &mut step);
                 }
             }
             Input::Page { read, messages, last } => {
                 if let Some(run) = self.run.as_mut().filter(|run| run.awaits(read)) {
-                    step.extend(run.controller.take_board(&messages));
+                    run.controller.take_board(&messages, &mut step);
                     // Page by page, so that no step takes long and the end of a phase has little left to judge.
                     step.extend(run.controller.settle(&challenge(&mut *self.randomness)?));
                     if last {
@@ -127,7 +139,7 @@ impl Core {
     /// Whether private messages can be of use now. While they cannot, they are left where they wait: a peer may be quicker
     /// than we are and send its share before our run has begun.
     pub fn wants_private(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.controller.phase() == Phase::Sharing)
+        self.run.as_ref().is_some_and(|run| run.controller.phase() == Phase::Sharing && !run.makes_up_for_phases())
     }
 
     /// The latest finalized view whose work is done.
@@ -146,7 +158,7 @@ impl Core {
             }
             ProtocolEvent::EpochSetupPhaseStarted { first, setup, .. } => {
                 let recalled = recalled.ok_or(CoreError::NotRecalled(setup.epoch))?;
-                self.on_setup(setup, &first, recalled, step)
+                self.enter_run(setup, &first, Entry::Live, recalled, step)
             }
             ProtocolEvent::EpochCommittedPhaseStarted { commit, .. } => {
                 let recalled = recalled.ok_or(CoreError::NotRecalled(commit.epoch))?;
@@ -157,16 +169,49 @@ impl Core {
                 if self.runs(commit.epoch) {
                     self.end_run(step);
                 }
-                self.check_key(&commit, recalled.next, Some(&recalled.current), step)
+                let earlier = newest_key(&recalled);
+                self.check_key(&commit, recalled.next, earlier.as_ref(), step)
             }
         }
     }
 
-    /// A setup phase has begun: deal, unless this node has dealt before or comes too late.
-    fn on_setup(
+    /// The node starts: see to the keys that are in force, and go on where the chain stands.
+    fn on_start(&mut self, snapshot: Snapshot, mut recalled: Recalled, step: &mut Step) -> Result<(), CoreError> {
+        let Snapshot { current, head, phase, keys, run } = snapshot;
+        step.prune(current);
+        if let Some(keys) = keys {
+            // What was agreed on while we were down.
+            self.check_key(&keys, recalled.current.clone(), recalled.earlier.as_ref(), step)?;
+            if let Some(record) = step.changed(current) {
+                recalled.current = record.clone();
+            }
+        }
+        match (phase, run) {
+            (EpochPhase::Staking, _) => Ok(()),
+            (EpochPhase::Setup(setup), run) => {
+                let ends = run.filter(|run| run.setup == setup).map_or_else(Vec::new, |run| run.ends);
+                self.enter_run(setup, &head, Entry::Start { ends }, recalled, step)
+            }
+            (EpochPhase::Committed(commit), Some(run))
+                if recalled.journal.is_some() && recalled.next.status() == KeyStatus::Started =>
+            {
+                // The run has ended without us, but our share may still come out of what we kept and of the board.
+                self.enter_run(run.setup, &head, Entry::Start { ends: run.ends }, recalled, step)?;
+                if let Some(run) = &mut self.run {
+                    run.commit = Some(commit);
+                }
+                Ok(())
+            }
+            (EpochPhase::Committed(commit), _) => self.on_commit(commit, recalled, step),
+        }
+    }
+
+    /// A setup phase has begun, or we have come into it: deal, go on with what we have dealt before, or sit the run out.
+    fn enter_run(
         &mut self,
         setup: EpochSetup,
-        first: &Header,
+        head: &Header,
+        entry: Entry,
         recalled: Recalled,
         step: &mut Step,
     ) -> Result<(), CoreError> {
@@ -175,44 +220,111 @@ impl Core {
             return Ok(());
         }
         self.end_run(step);
-        if matches!(recalled.current.status(), KeyStatus::Started | KeyStatus::Completed) {
-            self.fail_key(recalled.current, "the epoch has begun, and the chain has never committed this run", step)?;
+        let Recalled { current, next: record, journal, .. } = recalled;
+        step.prune(current.epoch());
+        if matches!(current.status(), KeyStatus::Started | KeyStatus::Completed) {
+            self.fail_key(current, "the epoch has begun, and the chain has never committed this run", step)?;
         }
-        let record = recalled.next;
         if setup.committee.index_of(self.factory.node_id()).is_none() {
             sit_out(epoch, "this node is not in its committee", step);
             return Ok(());
         }
-        match record.status() {
-            KeyStatus::Uninitialized => {}
-            KeyStatus::Started => {
-                let reason = "this node has begun the run before and was stopped; it does not deal a second time, since two \
-                              dealings under one name give secrets away";
-                sit_out(epoch, reason, step);
-                return self.fail_key(record, reason, step);
+        match (record.status(), journal) {
+            (KeyStatus::KeyCommitted, _) => {
+                sit_out(epoch, "its key is already committed", step);
+                Ok(())
             }
-            status => {
+            (_, Some(journal)) => self.resume_run(setup, head, entry, record, journal, step),
+            (KeyStatus::Uninitialized, None) => self.begin_run(setup, head, entry, record, step),
+            (KeyStatus::Started, None) => {
+                let reason = "this node has begun the run before, and what it dealt is not in its store; it does not deal a \
+                              second time, since two dealings under one name give secrets away";
+                sit_out(epoch, reason, step);
+                self.fail_key(record, reason, step)
+            }
+            (status, None) => {
                 sit_out(epoch, &format!("its key is already {status}"), step);
-                return Ok(());
+                Ok(())
             }
         }
-        if first.view >= setup.phase_final_views[0] {
-            let reason = format!(
-                "phase 1 ended with view {}, and this node comes to it at view {}",
-                setup.phase_final_views[0], first.view
-            );
+    }
+
+    /// Deals, if there is time.
+    fn begin_run(
+        &mut self,
+        setup: EpochSetup,
+        head: &Header,
+        entry: Entry,
+        record: EpochRecord,
+        step: &mut Step,
+    ) -> Result<(), CoreError> {
+        let epoch = setup.epoch;
+        let [last, ..] = setup.phase_final_views;
+        if head.view >= last {
+            let reason = format!("phase 1 ended with view {last}, and this node comes to it at view {}", head.view);
             sit_out(epoch, &reason, step);
             step.then(Effect::Submit { instance: setup.instance.clone(), result: DkgResult::Empty });
             return self.fail_key(record, &reason, step);
         }
-        let (controller, effects) =
-            self.factory.create(&setup, &mut *self.randomness).map_err(|error| CoreError::Start { epoch, error })?;
+        let dealing = Dealing::new(&setup, self.randomness.dealing_seed(&setup.instance)?);
+        // A node that starts in a run of which it knows nothing may have lost what it knew. Before it deals it has to see
+        // that there is no other dealing in its name.
+        let agenda = match entry {
+            Entry::Live => Agenda::new(&setup, head, self.poll_step),
+            Entry::Start { .. } => Agenda::resumed(&setup, &[], head, self.poll_step, CatchUp::NextBlock),
+        };
+        let catches_up = matches!(entry, Entry::Start { .. });
+        let start_error = |error| CoreError::Start { epoch, error };
+        let (controller, effects) = self.factory.create(&setup, &dealing, catches_up).map_err(start_error)?;
         let record = record.start().map_err(|error| CoreError::Key { epoch, error })?;
         step.record(record.clone());
+        step.dealing(dealing);
+        step.report(controller.started());
         step.extend(effects);
-        let agenda = Agenda::new(&setup, first, self.poll_step);
         self.run = Some(Run { controller, agenda, record, reading: None, commit: None });
         Ok(())
+    }
+
+    /// Goes on with a run from its journal: the same dealing, the shares that were kept, and the board as of each phase's end.
+    fn resume_run(
+        &mut self,
+        setup: EpochSetup,
+        head: &Header,
+        entry: Entry,
+        record: EpochRecord,
+        journal: Journal,
+        step: &mut Step,
+    ) -> Result<(), CoreError> {
+        let epoch = setup.epoch;
+        let ends = match entry {
+            Entry::Live => Vec::new(),
+            Entry::Start { ends } => ends,
+        };
+        let over = setup.phase_final_views.iter().filter(|last| head.view >= **last).count();
+        let problem = if !journal.dealing.is_for(&setup) {
+            Some("what this node dealt in it was for another committee; it does not deal the same secret to two")
+        } else if ends.len() < over {
+            Some("the chain does not say at which blocks its phases ended while this node was down")
+        } else {
+            None
+        };
+        if let Some(reason) = problem {
+            sit_out(epoch, reason, step);
+            return match record.status() {
+                KeyStatus::Started => self.fail_key(record, reason, step),
+                _ => Ok(()),
+            };
+        }
+        let start_error = |error| CoreError::Start { epoch, error };
+        let (mut controller, effects) = self.factory.create(&setup, &journal.dealing, true).map_err(start_error)?;
+        step.report(controller.resumed(ends.len(), &journal));
+        step.extend(effects);
+        for share in &journal.shares {
+            step.extend(controller.take_kept(share));
+        }
+        let agenda = Agenda::resumed(&setup, &ends, head, self.poll_step, CatchUp::Now);
+        self.run = Some(Run { controller, agenda, record, reading: None, commit: None });
+        self.work(step)
     }
 
     /// Does what is due, up to the next read of the board.
@@ -224,14 +336,14 @@ impl Core {
             }
             match run.agenda.take_next() {
                 None => return Ok(()),
-                Some(action @ (Action::Poll(as_of) | Action::FinalPoll(as_of))) => {
+                Some(action @ (Action::Poll(as_of) | Action::CatchUp(as_of) | Action::FinalPoll(as_of))) => {
                     self.last_read = ReadId(self.last_read.0.wrapping_add(1));
                     run.reading = Some((self.last_read, action));
                     step.then(Effect::Read(ReadRequest {
                         id: self.last_read,
                         from_index: run.controller.broker().offset(),
                         as_of,
-                        must_succeed: matches!(action, Action::FinalPoll(_)),
+                        must_succeed: !matches!(action, Action::Poll(_)),
                     }));
                 }
                 Some(Action::EndPhase(block)) => {
@@ -248,8 +360,10 @@ impl Core {
     }
 
     fn read_done(&mut self, step: &mut Step) -> Result<(), CoreError> {
-        if let Some(run) = &mut self.run {
-            run.reading = None;
+        if let Some(run) = &mut self.run
+            && let Some((_, Action::CatchUp(_))) = run.reading.take()
+        {
+            step.extend(run.controller.caught_up());
         }
         self.work(step)
     }
@@ -263,9 +377,12 @@ impl Core {
         step.extend(ending.effects);
         let key_error = |error| CoreError::Key { epoch, error };
         let reason = ending.report.keys.as_ref().err().or(ending.report.share.as_ref().err()).cloned();
-        let record = match ending.share {
-            Some(share) => run.record.complete(share).map_err(key_error)?,
-            None => run.record.fail(reason.as_deref().unwrap_or("no share")).map_err(key_error)?,
+        let record = match (ending.share, run.record.status()) {
+            // It had ended here before the node was stopped; what is stored stands, and the result is submitted once more.
+            (_, KeyStatus::Failed) | (None, KeyStatus::Completed) => run.record,
+            (Some(share), KeyStatus::Completed) if run.record.completed_with(&share) => run.record,
+            (Some(share), _) => run.record.complete(share).map_err(key_error)?,
+            (None, _) => run.record.fail(reason.as_deref().unwrap_or("no share")).map_err(key_error)?,
         };
         step.record(record.clone());
         let instance = run.controller.broker().instance().clone();
@@ -288,15 +405,16 @@ impl Core {
             run.commit = Some(commit);
             return Ok(());
         }
-        self.check_key(&commit, recalled.next, Some(&recalled.current), step)
+        let earlier = newest_key(&recalled);
+        self.check_key(&commit, recalled.next, earlier.as_ref(), step)
     }
 
-    /// Commits the key the chain expects of us if we hold it: the epoch's own, or else the current epoch's.
+    /// Commits the key the chain expects of us if we hold it: the epoch's own, or else an earlier one.
     fn check_key(
         &mut self,
         commit: &EpochCommit,
         record: EpochRecord,
-        current: Option<&EpochRecord>,
+        earlier: Option<&CommittedKey>,
         step: &mut Step,
     ) -> Result<(), CoreError> {
         let me = *self.factory.node_id();
@@ -310,10 +428,7 @@ impl Core {
             };
         };
         let own = record.commit(commit, &me);
-        let recovered = || match current.map(EpochRecord::safe_key) {
-            Some(SafeKey::Key(key)) => record.recover(&key, commit, &me).ok(),
-            _ => None,
-        };
+        let recovered = || record.recover(earlier?, commit, &me).ok();
         match own {
             Ok(next) => self.commit_key(next, &record, index, false, step),
             Err(error) if record.status() == KeyStatus::KeyCommitted => Err(CoreError::Key { epoch, error }),
@@ -341,6 +456,7 @@ impl Core {
         step: &mut Step,
     ) -> Result<(), CoreError> {
         if before.status() != KeyStatus::KeyCommitted {
+            step.close(next.epoch());
             step.report(EngineEvent::KeyCommitted { epoch: next.epoch(), index, recovered });
             step.record(next);
         }
@@ -349,6 +465,7 @@ impl Core {
 
     fn fail_key(&self, record: EpochRecord, reason: &str, step: &mut Step) -> Result<(), CoreError> {
         let epoch = record.epoch();
+        step.close(epoch);
         if record.status() != KeyStatus::Failed {
             step.record(record.fail(reason).map_err(|error| CoreError::Key { epoch, error })?);
         }
@@ -389,6 +506,11 @@ impl Core {
 }
 
 impl Run {
+    /// Whether it goes through phases that were over when the node was started: what comes now is too late for them.
+    fn makes_up_for_phases(&self) -> bool {
+        self.controller.catches_up() && self.agenda.phases_over() > 0
+    }
+
     fn awaits(&self, read: ReadId) -> bool {
         self.reading.is_some_and(|(id, _)| id == read)
     }
@@ -398,6 +520,14 @@ fn challenge(randomness: &mut dyn Randomness) -> Result<[u8; 32], RandomnessErro
     let mut bytes = [0; 32];
     randomness.fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The newest key that is committed for the chain's epoch or an earlier one.
+fn newest_key(recalled: &Recalled) -> Option<CommittedKey> {
+    match recalled.current.safe_key() {
+        SafeKey::Key(key) => Some(key),
+        SafeKey::NotYet | SafeKey::Never => recalled.earlier.clone(),
+    }
 }
 
 fn sit_out(epoch: EpochCounter, reason: &str, step: &mut Step) {

@@ -49,6 +49,23 @@ pub enum EngineEvent {
         /// The threshold `t`.
         threshold: usize,
     },
+    /// We go on with a run that this node was stopped in. What has happened in it so far is told once more.
+    RunResumed {
+        /// The epoch it makes keys for.
+        epoch: EpochCounter,
+        /// Our index.
+        index: Index,
+        /// How many of its phases are over by now.
+        phases_over: usize,
+        /// The dealers whose shares we have kept.
+        shares_from: Vec<Index>,
+    },
+    /// Another dealing in our name stands on the board than the one we hold. We deal nothing in this run, and take part as a
+    /// receiver only.
+    DealtElsewhere {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+    },
     /// We do not take part in a run.
     SatOut {
         /// The epoch it makes keys for.
@@ -121,6 +138,8 @@ impl EngineEvent {
     pub fn epoch(&self) -> EpochCounter {
         match self {
             EngineEvent::RunStarted { epoch, .. }
+            | EngineEvent::RunResumed { epoch, .. }
+            | EngineEvent::DealtElsewhere { epoch }
             | EngineEvent::SatOut { epoch, .. }
             | EngineEvent::PhaseEnded { epoch, .. }
             | EngineEvent::Disqualified { epoch, .. }
@@ -153,6 +172,16 @@ impl fmt::Display for EngineEvent {
             EngineEvent::RunStarted { epoch, index, size, threshold } => {
                 write!(f, "epoch {epoch}: run started; we are member {index} of {size}, threshold {threshold}")
             }
+            EngineEvent::RunResumed { epoch, index, phases_over, shares_from } => write!(
+                f,
+                "epoch {epoch}: run resumed; we are member {index}, {phases_over} of 3 phases are over, {} shares are kept",
+                shares_from.len()
+            ),
+            EngineEvent::DealtElsewhere { epoch } => write!(
+                f,
+                "epoch {epoch}: another dealing in this node's name is on the board; it deals nothing in this run and only \
+                 receives. Its store was lost or restored from an older copy, or a second node runs under its name"
+            ),
             EngineEvent::SatOut { epoch, reason } => write!(f, "epoch {epoch}: not taking part: {reason}"),
             EngineEvent::PhaseEnded { epoch, phase, view, dealt, complaints } => write!(
                 f,

@@ -26,14 +26,15 @@
 //! # What it does not promise
 //!
 //! Messages must arrive within the phase they belong to: the protocol is safe with up to `t` malicious members, but a
-//! member cut off for a whole phase counts as one of them. A node that is stopped in the middle of a run does not deal
-//! again in that run.
+//! member cut off for a whole phase counts as one of them. A node that was stopped in the middle of a run goes on with it, as
+//! far as it was up before each phase's end.
 
 mod agenda;
 mod broker;
 mod controller;
 mod core;
 mod event;
+mod held;
 mod inbound;
 mod lifecycle;
 mod mail;
@@ -50,7 +51,7 @@ mod step;
 mod tunnel;
 mod whiteboard;
 
-pub use agenda::{Action, Agenda};
+pub use agenda::{Action, Agenda, CatchUp};
 #[cfg(feature = "simulator")]
 pub(crate) use broker::Verify;
 pub use broker::{Broker, Opened, PostFault};
@@ -74,5 +75,5 @@ pub(crate) use publisher::{Publication, Publisher};
 pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessError};
 pub use reactor::{EngineError, EventHandle, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
 pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy, WhiteboardConfig};
-pub use step::{Effect, Input, ReadId, ReadRequest, Recalled, Step, epochs_of};
+pub use step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
 pub use tunnel::BrokerTunnel;

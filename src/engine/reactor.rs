@@ -10,7 +10,7 @@ use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, Sp
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::randomness::{OsRandomness, Randomness};
 use super::retry::WhiteboardConfig;
-use super::step::{Effect, Input, Recalled, epochs_of};
+use super::step::{Effect, Input, Recalled};
 use super::tunnel::BrokerTunnel;
 use super::whiteboard;
 use crate::chain::DkgContractClient;
@@ -302,9 +302,8 @@ impl Runner {
         snapshot: Snapshot,
         ready: &Signal<Result<(), EngineError>>,
     ) -> Result<(), EngineError> {
-        if let Some(event) = snapshot.into_event() {
-            self.event(Box::new(event))?;
-        }
+        let recalled = Recalled::for_start(&self.state, &snapshot)?;
+        self.step(Input::Start(Box::new(snapshot), recalled))?;
         ready.raise(Ok(()));
         loop {
             self.take_private(inbox)?;
@@ -332,12 +331,7 @@ impl Runner {
     }
 
     fn event(&mut self, event: Box<ProtocolEvent>) -> Result<(), EngineError> {
-        let recalled = match epochs_of(&event) {
-            Some((current, next)) => {
-                Some(Box::new(Recalled { current: self.state.record(current)?, next: self.state.record(next)? }))
-            }
-            None => None,
-        };
+        let recalled = Recalled::for_event(&self.state, &event)?;
         self.step(Input::Event(event, recalled))
     }
 

@@ -4,8 +4,8 @@ use super::event::EngineEvent;
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
-use crate::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent};
-use crate::store::{DkgState, EpochRecord, StoreError};
+use crate::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, Snapshot};
+use crate::store::{Batch, CommittedKey, Dealing, DkgState, EpochRecord, Journal, ReceivedShare, StoreError};
 
 /// What the store knows of the epochs an event is about, read before the step.
 pub struct Recalled {
@@ -13,11 +13,51 @@ pub struct Recalled {
     pub current: EpochRecord,
     /// The epoch after it, which the event is about.
     pub next: EpochRecord,
+    /// What is remembered of the run for that epoch.
+    pub journal: Option<Journal>,
+    /// The newest key that was committed for an epoch before the current one.
+    pub earlier: Option<CommittedKey>,
+}
+
+impl Recalled {
+    /// What an event calls for.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds something damaged.
+    pub fn for_event(state: &DkgState, event: &ProtocolEvent) -> Result<Option<Box<Self>>, StoreError> {
+        match event {
+            ProtocolEvent::EpochSetupPhaseStarted { current, setup, .. } => Recalled::of(state, *current, setup.epoch),
+            ProtocolEvent::EpochCommittedPhaseStarted { current, commit, .. }
+            | ProtocolEvent::EpochFallbackExited { current, commit, .. } => Recalled::of(state, *current, commit.epoch),
+            ProtocolEvent::BlockFinalized(_) => return Ok(None),
+        }
+        .map(Some)
+    }
+
+    /// What a start calls for.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds something damaged.
+    pub fn for_start(state: &DkgState, snapshot: &Snapshot) -> Result<Box<Self>, StoreError> {
+        Recalled::of(state, snapshot.current, snapshot.next_epoch())
+    }
+
+    fn of(state: &DkgState, current: EpochCounter, next: EpochCounter) -> Result<Box<Self>, StoreError> {
+        Ok(Box::new(Recalled {
+            current: state.record(current)?,
+            next: state.record(next)?,
+            journal: state.journal(next)?,
+            earlier: state.committed_before(current)?,
+        }))
+    }
 }
 
 /// One thing that has happened.
 pub enum Input {
-    /// The chain has moved on, or stands like this at start-up; with what [`epochs_of`] the event calls for.
+    /// The node starts, and the chain stands like this; with what the store knows of it ([`Recalled::for_start`]). The first
+    /// input of a core.
+    Start(Box<Snapshot>, Box<Recalled>),
+    /// The chain has moved on; with what the event calls for ([`Recalled::for_event`]).
     Event(Box<ProtocolEvent>, Option<Box<Recalled>>),
     /// A private message has arrived from this (authenticated) node.
     Private(NodeId, PrivateMessage),
@@ -83,20 +123,43 @@ pub enum Effect {
     Report(EngineEvent),
 }
 
-/// The outcome of one step: records to write, and effects that may be carried out only when they are durable. The effects
+/// The outcome of one step: what to write, and effects that may be carried out only when they are durable. The effects
 /// cannot be had without [`persist`](Self::persist).
 #[must_use]
 #[derive(Default)]
 pub struct Step {
-    records: Vec<EpochRecord>,
+    batch: Batch,
     effects: Vec<Effect>,
 }
 
 impl Step {
     pub(super) fn record(&mut self, record: EpochRecord) {
         // One record per epoch: a later one of the same step has the earlier in it.
-        self.records.retain(|other| other.epoch() != record.epoch());
-        self.records.push(record);
+        self.batch.keys.retain(|other| other.epoch() != record.epoch());
+        self.batch.keys.push(record);
+    }
+
+    /// An epoch's record as this step leaves it, if it changes it.
+    pub(super) fn changed(&self, epoch: EpochCounter) -> Option<&EpochRecord> {
+        self.batch.keys.iter().find(|record| record.epoch() == epoch)
+    }
+
+    pub(super) fn dealing(&mut self, dealing: Dealing) {
+        self.batch.dealing = Some(dealing);
+    }
+
+    pub(super) fn share(&mut self, share: ReceivedShare) {
+        self.batch.shares.push(share);
+    }
+
+    /// The run for this epoch is over.
+    pub(super) fn close(&mut self, epoch: EpochCounter) {
+        self.batch.closed = Some(epoch);
+    }
+
+    /// The chain is in this epoch.
+    pub(super) fn prune(&mut self, current: EpochCounter) {
+        self.batch.prune_for = Some(current);
     }
 
     pub(super) fn then(&mut self, effect: Effect) {
@@ -111,22 +174,14 @@ impl Step {
         self.then(Effect::Report(event));
     }
 
-    /// Writes the records, and hands out the effects once that has succeeded.
+    /// Writes what has to be durable, and hands out the effects once that has succeeded.
     ///
     /// # Errors
     /// The store fails or refuses; the effects are lost, and the engine must stop.
     pub fn persist(self, state: &DkgState) -> Result<Vec<Effect>, StoreError> {
-        state.commit(&self.records)?;
+        if !self.batch.is_empty() {
+            state.write(&self.batch)?;
+        }
         Ok(self.effects)
-    }
-}
-
-/// The epochs an event is about: the chain's, and the one after it. Their records have to be recalled for it.
-pub fn epochs_of(event: &ProtocolEvent) -> Option<(EpochCounter, EpochCounter)> {
-    match event {
-        ProtocolEvent::EpochSetupPhaseStarted { current, setup, .. } => Some((*current, setup.epoch)),
-        ProtocolEvent::EpochCommittedPhaseStarted { current, commit, .. }
-        | ProtocolEvent::EpochFallbackExited { current, commit, .. } => Some((*current, commit.epoch)),
-        ProtocolEvent::BlockFinalized(_) => None,
     }
 }

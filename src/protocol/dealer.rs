@@ -140,6 +140,11 @@ impl Dealer {
         self.share = Share::Unjudged(share);
     }
 
+    /// The share is of another dealing than the one on the board, and worth nothing.
+    pub(super) fn forget_share(&mut self) {
+        self.share = Share::Missing;
+    }
+
     pub(super) fn take_share(&mut self, private: &[u8], phase: Phase) -> Option<Remark> {
         if self.verdict.is_some() {
             return None;

@@ -100,7 +100,8 @@ pub struct Participant {
     parameters: Parameters,
     phase: Phase,
     dealers: Vec<Dealer>,
-    polynomial: Polynomial,
+    /// `None` for a member that receives and does not deal.
+    polynomial: Option<Polynomial>,
 }
 
 impl Participant {
@@ -112,16 +113,11 @@ impl Participant {
     /// # Errors
     /// Impossible parameters, or a seed that is too short or, with negligible probability, unlucky.
     pub fn start(parameters: Parameters, seed: &SecretBytes) -> Result<(Self, Vec<Output>), Error> {
+        let mut participant = Participant::receive(parameters)?;
         let Parameters { size, threshold, me, encoding } = parameters;
-        let possible =
-            (MIN_MEMBERS..=MAX_MEMBERS).contains(&size) && (1..size).contains(&threshold) && usize::from(me) < size;
-        if !possible {
-            return Err(Error::Parameters(parameters));
-        }
         let polynomial = Polynomial::from_seed(seed.expose(), threshold)?;
-        let mut dealers: Vec<Dealer> = Index::all(size).map(|index| Dealer::new(index, &parameters)).collect();
         let mut outputs = Vec::with_capacity(size);
-        for (to, dealer) in Index::all(size).zip(&mut dealers) {
+        for (to, dealer) in Index::all(size).zip(&mut participant.dealers) {
             let share = polynomial.share(to);
             if share.is_zero() {
                 return Err(Error::ZeroShare(to));
@@ -133,7 +129,46 @@ impl Participant {
             }
         }
         outputs.push(Output::Broadcast(message::encode_vector(&polynomial.commit().encode(encoding))));
-        Ok((Participant { parameters, phase: Phase::Sharing, dealers, polynomial }, outputs))
+        participant.polynomial = Some(polynomial);
+        Ok((participant, outputs))
+    }
+
+    /// Begins a run without dealing: takes what the others deal, and deals nothing.
+    ///
+    /// # Errors
+    /// Impossible parameters.
+    pub fn receive(parameters: Parameters) -> Result<Self, Error> {
+        let Parameters { size, threshold, me, .. } = parameters;
+        let possible =
+            (MIN_MEMBERS..=MAX_MEMBERS).contains(&size) && (1..size).contains(&threshold) && usize::from(me) < size;
+        if !possible {
+            return Err(Error::Parameters(parameters));
+        }
+        let dealers = Index::all(size).map(|index| Dealer::new(index, &parameters)).collect();
+        Ok(Participant { parameters, phase: Phase::Sharing, dealers, polynomial: None })
+    }
+
+    /// Lets go of what this member has dealt, its share for itself included, and answers no complaint from here on. For a
+    /// member in whose name another dealing stands on the board than the one it holds.
+    pub fn forget_dealing(&mut self) {
+        self.polynomial = None;
+        let me = self.parameters.me;
+        if let Some(own) = self.dealer(me) {
+            own.forget_share();
+        }
+    }
+
+    /// The share message for `to` once more, byte for byte; `None` if this member has dealt nothing, or `to` is no member.
+    pub fn share_for(&self, to: Index) -> Option<SecretBytes> {
+        let member = usize::from(to) < self.parameters.size;
+        self.polynomial.as_ref().filter(|_| member).map(|polynomial| message::encode_share(&polynomial.share(to)))
+    }
+
+    /// The dealers, other than ourselves, that are not out and whose share has not come, ascending.
+    pub fn lacking(&self) -> Vec<Index> {
+        let me = self.parameters.me;
+        let lacks = |index: Index, dealer: &Dealer| index != me && dealer.verdict().is_none() && !dealer.has_share();
+        self.indexed().filter(|(index, dealer)| lacks(*index, dealer)).map(|(index, _)| index).collect()
     }
 
     /// The run's shape.
@@ -154,6 +189,11 @@ impl Participant {
     /// The dealers whose vector has been received, ascending.
     pub fn dealt(&self) -> Vec<Index> {
         self.indexed().filter(|(_, dealer)| dealer.has_vector()).map(|(index, _)| index).collect()
+    }
+
+    /// Whether this dealer's vector has been received.
+    pub fn has_vector_of(&self, dealer: Index) -> bool {
+        self.dealers.get(usize::from(dealer)).is_some_and(Dealer::has_vector)
     }
 
     /// The complaints on the board so far: (complainer, accused dealer). Of complaints about a dealer that is out, those
@@ -277,10 +317,10 @@ impl Participant {
         }
         self.phase = Phase::Answering;
         // Held back until now: with more than `t` answers our secret would be public, and no answer could save us.
-        if let Some(own) = self.dealers.get(usize::from(self.parameters.me))
+        if let (Some(own), Some(polynomial)) = (self.dealers.get(usize::from(self.parameters.me)), &self.polynomial)
             && own.verdict().is_none()
         {
-            let answers = own.unanswered().map(|to| message::encode_answer(to, &self.polynomial.share(to)));
+            let answers = own.unanswered().map(|to| message::encode_answer(to, &polynomial.share(to)));
             outputs.extend(answers.map(Output::Broadcast));
         }
         outputs
@@ -394,7 +434,9 @@ impl Participant {
         format!("{parameters:?}").hash(to);
         phase.hash(to);
         dealers.iter().for_each(|dealer| dealer.digest(to));
-        polynomial.coefficients().iter().for_each(|coefficient| coefficient.to_be_bytes().hash(to));
+        for coefficient in polynomial.iter().flat_map(|polynomial| polynomial.coefficients()) {
+            coefficient.to_be_bytes().hash(to);
+        }
     }
 
     fn dealer(&mut self, index: Index) -> Option<&mut Dealer> {

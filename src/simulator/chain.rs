@@ -81,7 +81,7 @@ impl ContractChain {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot { current: self.epochs.views().epoch, head: self.head, phase: self.epochs.phase().clone() }
+        self.epochs.snapshot(self.head)
     }
 }
 

@@ -21,11 +21,12 @@ use crate::engine::{
     ControllerFactory, Core, FairQueue, Input, MessagingEngineConfig, Outbox, Poller, Publisher, SENDER_THREADS,
     WhiteboardConfig,
 };
-use crate::epoch::{ProtocolEvent, ProtocolEvents};
+use crate::epoch::{ProtocolEvent, ProtocolEvents, Snapshot};
 use crate::store::DkgState;
 
 /// What waits in a node's reactor.
 pub(super) enum Waiting {
+    Start(Box<Snapshot>),
     Event(Box<ProtocolEvent>),
     Board(Input),
 }

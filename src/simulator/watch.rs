@@ -337,6 +337,10 @@ impl Watch {
             EngineEvent::Flagged { remark, .. } => self.mark("remark", variant(remark)),
             EngineEvent::PostDropped { fault, .. } => self.mark("dropped post", variant(fault)),
             EngineEvent::SatOut { .. } => self.mark("event", "sat-out"),
+            EngineEvent::RunResumed { phases_over, .. } => {
+                self.mark("event", format!("run-resumed-after-{phases_over}-phases"));
+            }
+            EngineEvent::DealtElsewhere { .. } => self.mark("event", "dealt-elsewhere"),
             EngineEvent::KeyCommitted { recovered: true, .. } => self.mark("event", "key-recovered"),
             EngineEvent::RunEnded(report) => self.ended(member, report),
             _ => {}

@@ -7,10 +7,12 @@
 //! chain's evidence has been compared with the key.
 
 mod id;
+mod journal;
 mod memory;
 mod record;
 
 pub use id::{RecordId, RecordKind};
+pub use journal::{Dealing, Journal, ReceivedShare};
 pub use memory::MemoryStore;
 pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, TransitionError};
 
@@ -21,6 +23,9 @@ use crate::secret::SecretBytes;
 
 /// The most bytes a record may have.
 pub const MAX_RECORD_BYTES: usize = 16 * 1024;
+
+/// Epochs whose keys are kept behind the one the chain is in, to show what became of them.
+pub const KEPT_EPOCHS: u64 = 16;
 
 /// Why a store did not do what was asked. The engine stops on any of these: going on would be a guess.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +41,9 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A record is there, and another was to take its place.
+    #[error("{0} is stored already, and another may not take its place")]
+    Overwrite(RecordId),
     /// A transition that the key state machine does not have.
     #[error("epoch {epoch}: {error}")]
     Transition {
@@ -106,24 +114,120 @@ impl DkgState {
         Ok(self.record(epoch)?.safe_key())
     }
 
-    /// Writes new records, all or none, in their order.
+    /// What is remembered of a run that makes the keys of `epoch`, if it was begun here and is not over.
+    ///
+    /// # Errors
+    /// The store cannot be read or a record is damaged.
+    pub fn journal(&self, epoch: EpochCounter) -> Result<Option<Journal>, StoreError> {
+        let Some(dealing) = self.dealing(epoch)? else { return Ok(None) };
+        let mut shares = Vec::new();
+        for id in self.store.list()? {
+            if let (true, RecordKind::Share(dealer)) = (id.epoch == epoch, id.kind)
+                && let Some(bytes) = self.store.read(id)?
+            {
+                shares.push(ReceivedShare::decode(epoch, dealer, &bytes)?);
+            }
+        }
+        Ok(Some(Journal { dealing, shares }))
+    }
+
+    /// The newest epoch before `epoch` whose key is committed.
+    ///
+    /// # Errors
+    /// The store cannot be read or a record is damaged.
+    pub fn committed_before(&self, epoch: EpochCounter) -> Result<Option<CommittedKey>, StoreError> {
+        for id in self.store.list()?.iter().rev().filter(|id| id.epoch < epoch && id.kind == RecordKind::Key) {
+            if let SafeKey::Key(key) = self.safe_key(id.epoch)? {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes new key records, all or none, in their order.
     ///
     /// # Errors
     /// The store fails, or a record is not a legal successor of what is stored or comes before it.
     pub fn commit(&self, records: &[EpochRecord]) -> Result<(), StoreError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let mut batch = Vec::with_capacity(records.len());
-        for (position, record) in records.iter().enumerate() {
+        self.write(&Batch { keys: records.to_vec(), ..Batch::default() })
+    }
+
+    /// Makes all changes of a batch, or none.
+    ///
+    /// # Errors
+    /// The store fails, or a record may not take the place of the one that is stored.
+    pub fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut changes = Vec::new();
+        for (position, record) in batch.keys.iter().enumerate() {
             let epoch = record.epoch();
-            let before = match records[..position].iter().rfind(|before| before.epoch() == epoch) {
+            let before = match batch.keys[..position].iter().rfind(|before| before.epoch() == epoch) {
                 Some(before) => before.clone(),
                 None => self.record(epoch)?,
             };
             before.check_successor(record).map_err(|error| StoreError::Transition { epoch, error })?;
-            batch.push(Change::Put(RecordId::key(epoch), record.encode()?));
+            changes.push(Change::Put(RecordId::key(epoch), record.encode()?));
         }
-        self.store.commit(batch)
+        if let Some(dealing) = &batch.dealing {
+            let before = self.dealing(dealing.epoch())?;
+            if before.is_some_and(|before| !before.gives_way_to(dealing)) {
+                return Err(StoreError::Overwrite(dealing.id()));
+            }
+            changes.push(Change::Put(dealing.id(), dealing.encode()?));
+        }
+        for share in &batch.shares {
+            if self.store.read(share.id())?.is_some() {
+                return Err(StoreError::Overwrite(share.id()));
+            }
+            changes.push(Change::Put(share.id(), share.encode()?));
+        }
+        if batch.closed.is_some() || batch.prune_for.is_some() {
+            changes.extend(self.outdated(batch)?.into_iter().map(Change::Remove));
+        }
+        if changes.is_empty() { Ok(()) } else { self.store.commit(changes) }
+    }
+
+    /// The records that a batch lets go of.
+    fn outdated(&self, batch: &Batch) -> Result<Vec<RecordId>, StoreError> {
+        let mut ids = self.store.list()?;
+        let oldest_kept = batch.prune_for.map_or(0, |current| current.0.saturating_sub(KEPT_EPOCHS));
+        let newest_committed = match batch.prune_for {
+            Some(current) => self.committed_before(current)?.map(|key| key.epoch()),
+            None => None,
+        };
+        ids.retain(|id| match id.kind {
+            RecordKind::Key => id.epoch.0 < oldest_kept && Some(id.epoch) != newest_committed,
+            RecordKind::Dealing | RecordKind::Share(_) => {
+                Some(id.epoch) == batch.closed || batch.prune_for.is_some_and(|current| id.epoch <= current)
+            }
+        });
+        Ok(ids)
+    }
+
+    fn dealing(&self, epoch: EpochCounter) -> Result<Option<Dealing>, StoreError> {
+        self.store.read(RecordId::dealing(epoch))?.map(|bytes| Dealing::decode(epoch, &bytes)).transpose()
+    }
+}
+
+/// Changes that become durable together.
+#[derive(Clone, Default)]
+pub struct Batch {
+    /// New key records.
+    pub keys: Vec<EpochRecord>,
+    /// What this node deals from in a run that begins; or that it deals nothing.
+    pub dealing: Option<Dealing>,
+    /// Shares that have come. Each is written once.
+    pub shares: Vec<ReceivedShare>,
+    /// The run for this epoch is over: its journal is of no more use.
+    pub closed: Option<EpochCounter>,
+    /// The chain is in this epoch: journals of runs for it or earlier ones go, and so do the keys that are more than
+    /// [`KEPT_EPOCHS`] older; never the newest committed key before it, since a chain in fallback may still use that.
+    pub prune_for: Option<EpochCounter>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        let Batch { keys, dealing, shares, closed, prune_for } = self;
+        keys.is_empty() && dealing.is_none() && shares.is_empty() && closed.is_none() && prune_for.is_none()
     }
 }

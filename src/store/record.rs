@@ -202,6 +202,11 @@ impl EpochRecord {
         Ok(next)
     }
 
+    /// Whether the run has ended with this share.
+    pub fn completed_with(&self, share: &KeyShare) -> bool {
+        self.own.as_ref().is_some_and(|own| own.same_as(share))
+    }
+
     /// There will be no key from this run.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ impl Chain {
     /// told everything as before.
     pub fn join<E>(&self, start: impl FnOnce(Snapshot) -> (E, EventHandle)) -> E {
         let mut state = self.state.lock();
-        let (engine, events) = start(Snapshot { current: state.epoch, head: state.head, phase: state.phase.clone() });
+        let (engine, events) = start(Snapshot::new(state.epoch, state.head, state.phase.clone()));
         state.ears.push(events);
         engine
     }

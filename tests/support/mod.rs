@@ -292,7 +292,7 @@ pub fn header(view: u64, height: u64) -> Header {
 }
 
 pub fn staking_phase() -> Snapshot {
-    Snapshot { current: EpochCounter(0), head: header(0, 0), phase: EpochPhase::Staking }
+    Snapshot::new(EpochCounter(0), header(0, 0), EpochPhase::Staking)
 }
 
 impl World {

@@ -9,7 +9,9 @@ use crate::chain::contract::{Contract, ContractError};
 use crate::chain::log::{ChainConfig, EpochViews};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
-use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, View};
+use crate::epoch::{
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, RunHistory, Snapshot, View,
+};
 
 /// What one entry brought about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +60,9 @@ pub(crate) struct Epochs {
     /// The keys that are in force in the present epoch.
     keys: Option<EpochCommit>,
     contract: Contract,
-    /// How many entries the log had when the contract's run started.
+    /// The run that the contract carries, from its start to the end of the epoch.
+    run: Option<EpochSetup>,
+    /// How many entries the log had when it started.
     run_started: u64,
     /// For each message on the board, how many entries were before its own.
     posted_at: Vec<u64>,
@@ -74,6 +78,7 @@ impl Epochs {
             phase: EpochPhase::Staking,
             keys: None,
             contract: Contract::new(),
+            run: None,
             run_started: 0,
             posted_at: Vec::new(),
             boundaries: Vec::new(),
@@ -90,6 +95,20 @@ impl Epochs {
 
     pub(crate) fn keys(&self) -> Option<&EpochCommit> {
         self.keys.as_ref()
+    }
+
+    /// What a node has to know that starts when `head` is the last finalized block.
+    pub(crate) fn snapshot(&self, head: Header) -> Snapshot {
+        let ends = |setup: &EpochSetup| {
+            setup.phase_final_views.iter().map_while(|last| self.first_finalized_at(*last)).collect()
+        };
+        Snapshot {
+            current: self.views.epoch,
+            head,
+            phase: self.phase.clone(),
+            keys: self.keys.clone(),
+            run: self.run.as_ref().map(|setup| RunHistory { setup: setup.clone(), ends: ends(setup) }),
+        }
     }
 
     pub(crate) fn contract(&self) -> &Contract {
@@ -163,6 +182,7 @@ impl Epochs {
             vector_encoding: self.config.vector_encoding(),
         };
         self.phase = EpochPhase::Setup(setup.clone());
+        self.run = Some(setup.clone());
         Some(ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted {
             current: self.views.epoch,
             first: block,
@@ -193,6 +213,7 @@ impl Epochs {
         let ended = self.views;
         self.views = self.config.epoch_at(View(ended.last.0.saturating_add(1)));
         self.boundaries.clear();
+        self.run = None;
         self.contract.force_end();
         match std::mem::replace(&mut self.phase, EpochPhase::Staking) {
             EpochPhase::Committed(commit) => self.keys = Some(commit),

@@ -16,7 +16,7 @@ use crate::chain::log::{
     ChainConfig, ChainEvent, Entry, EpochViews, Payload, Prefix, Quota, ReadError, SignedEntry, Skip, SkipReason,
 };
 use crate::committee::{Committee, Index};
-use crate::epoch::{EpochCommit, EpochPhase, Header, InstanceId, View};
+use crate::epoch::{EpochCommit, EpochPhase, Header, InstanceId, Snapshot, View};
 
 /// More than `t` members have signed that they saw another log: the host shows different logs to different members, or
 /// has rewritten this one. The replica has stopped for good; what it told before stays true of the log it was shown.
@@ -139,6 +139,11 @@ impl LogChain {
     /// Where the present epoch stands.
     pub fn phase(&self) -> EpochPhase {
         self.epochs.phase().clone()
+    }
+
+    /// Where the chain stands: what a node's engine starts from.
+    pub fn snapshot(&self) -> Snapshot {
+        self.epochs.snapshot(self.finalized)
     }
 
     /// The keys that are in force in the present epoch, whichever run made them; `None` before the first.

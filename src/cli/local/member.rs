@@ -14,9 +14,7 @@ use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, EngineEvent, EventHandle, MessagingEngine, MessagingEngineConfig, Observer,
     ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
-use dkg_engine::epoch::{
-    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot,
-};
+use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, ProtocolEvents};
 use dkg_engine::network::{MemoryNetwork, Network};
 use dkg_engine::store::{DkgState, MemoryStore};
 
@@ -111,10 +109,7 @@ impl Member {
         around.network.attach(node_id, messaging.inbound());
 
         let state = DkgState::new(Arc::new(MemoryStore::new()));
-        let snapshot = {
-            let replica = node.replica().lock();
-            Snapshot { current: replica.epoch().epoch, head: replica.header(), phase: replica.phase() }
-        };
+        let snapshot = node.replica().lock().snapshot();
         let reactor = ReactorEngine::new(ReactorParts {
             config: ReactorConfig {
                 poll_step: config.schedule().poll_step,

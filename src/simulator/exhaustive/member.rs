@@ -11,11 +11,11 @@ use super::{Flaw, MEMBER_STATE_LIMIT, Pages, SearchError};
 use crate::bls::{Index, SecretKey};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
-use crate::engine::{Core, Effect, EngineEvent, Input, ReadId, ReadRequest, Recalled, RunReport, epochs_of};
+use crate::engine::{Core, Effect, EngineEvent, Input, ReadId, ReadRequest, Recalled, RunReport};
 use crate::envelope::BroadcastMessage;
-use crate::epoch::{EpochCommit, EpochCounter, ProtocolEvent};
+use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, ProtocolEvent, RunHistory, Snapshot};
 use crate::secret::SecretBytes;
-use crate::store::{DkgState, KeyStatus, MemoryStore, SafeKey, Store};
+use crate::store::{Change, DkgState, KeyStatus, MemoryStore, RecordId, RecordKind, SafeKey, Store};
 
 /// A state by its number among one member's.
 pub(super) type StateId = u32;
@@ -81,13 +81,16 @@ pub(super) struct Ending {
     pub(super) share: Option<SecretKey>,
 }
 
+/// What a store holds.
+type Stored = BTreeMap<RecordId, SecretBytes>;
+
 /// One member, with all of the world that is its own.
 #[derive(Clone)]
 pub(super) struct State {
     /// `None` while the member is down.
     core: Option<Rc<Core>>,
     /// What its store holds.
-    stored: Option<SecretBytes>,
+    stored: Rc<Stored>,
     /// How often it has started.
     starts: u8,
     /// Blocks it has been told of.
@@ -129,7 +132,7 @@ impl State {
         if let Some(core) = core {
             core.digest(&mut digest);
         }
-        stored.as_ref().map(SecretBytes::expose).hash(&mut digest);
+        stored.iter().for_each(|(id, record)| (id, record.expose()).hash(&mut digest));
         (starts, blocks, position, private, outbox, said, ended, out).hash(&mut digest);
         // The read's name is left out here too.
         reading.map(|Reading { id: _, block, cut, must_succeed }| (block, cut, must_succeed)).hash(&mut digest);
@@ -154,7 +157,7 @@ pub(super) enum Move {
     /// This happens, and it stops when its store has the result and nothing else has been done.
     Interrupted(Box<Move>),
     /// It starts anew, at this block.
-    Restart { number: u8, cut: u16 },
+    Restart { number: u8, cuts: Vec<u16> },
 }
 
 /// How a state was come to.
@@ -194,7 +197,7 @@ impl Member {
         let mut member = Member { me, node_id, states: Vec::new(), numbers: HashMap::new(), steps: HashMap::new() };
         let blank = State {
             core: None,
-            stored: None,
+            stored: Rc::default(),
             starts: 0,
             blocks: 0,
             position: 0,
@@ -207,7 +210,7 @@ impl Member {
             ending: None,
         };
         let mut dealt = BTreeMap::new();
-        let state = member.start(&blank, 0, 0, scene, posts, &mut dealt).map_err(SearchError::Start)?;
+        let state = member.start(&blank, scene, posts, &mut dealt).map_err(SearchError::Start)?;
         member.keep(state);
         let own = || Private {
             label: "its own",
@@ -291,13 +294,8 @@ impl Member {
         let Some(state) = self.state(id) else { return Vec::new() };
         let crashes = scene.faults.crash == Some(self.me) && state.starts == 1;
         let Some(core) = &state.core else {
-            let number = chain.blocks;
-            return chain
-                .cut(number)
-                .filter(|_| crashes)
-                .map(|cut| Move::Restart { number, cut })
-                .into_iter()
-                .collect();
+            let (number, cuts) = (chain.blocks, chain.cuts.to_vec());
+            return crashes.then_some(Move::Restart { number, cuts }).into_iter().collect();
         };
         let mut moves = Vec::new();
         if core.wants_private() {
@@ -407,7 +405,8 @@ impl Member {
     /// step changes nothing in the store: then it stops before the step.
     fn interrupted(&self, before: StateId, after: StateId, scene: &Scene) -> Option<State> {
         let (before, after) = (self.state(before)?, self.state(after)?);
-        let [was, is] = [before, after].map(|state| state.stored.as_ref().map(SecretBytes::expose));
+        let [was, is] = [before, after]
+            .map(|state| state.stored.iter().map(|(id, record)| (id, record.expose())).collect::<Vec<_>>());
         // The store knows how the run ended, and so do we; nobody else has heard of it.
         let (stored, ending) = (after.stored.clone(), after.ending.clone());
         (was != is).then(|| down(State { stored, ending, ..before.clone() }, scene))
@@ -455,28 +454,56 @@ impl Member {
             Move::Crash => Ok(Some(down(next, scene))),
             // Is made of the state after the step it interrupts.
             Move::Interrupted(_) => Ok(None),
-            Move::Restart { number, cut } => {
-                self.start(&next, *number, *cut, scene, posts, &mut BTreeMap::new()).map(Some)
-            }
+            Move::Restart { number, cuts } => self.restart(&next, *number, cuts, scene, posts).map(Some),
         }
     }
 
-    /// Starts the member at this block.
-    fn start(
+    /// Starts the member at this block; `cuts` are all blocks' up to it.
+    fn restart(
         &self,
         state: &State,
         number: u8,
-        cut: u16,
+        cuts: &[u16],
         scene: &Scene,
         posts: &mut Posts,
-        dealt: &mut BTreeMap<NodeId, Private>,
     ) -> Result<State, String> {
+        // What its store has it has acknowledged, and does not get again.
+        let kept = |id: &RecordId| match id.kind {
+            RecordKind::Share(from) => bit(from),
+            RecordKind::Key | RecordKind::Dealing => 0,
+        };
+        let private = state.stored.keys().map(kept).fold(0, |all, one| all | one);
+        let next = State { private, position: 0, ..self.fresh(state, number, scene)? };
+        let header = |number: u8| {
+            let cut = usize::from(number).checked_sub(1).and_then(|before| cuts.get(before)).copied();
+            scene.header(number, cut.unwrap_or(0))
+        };
+        let ends = (1..=number).filter(|number| scene.block(*number).is_some_and(|block| block.last)).map(header);
+        let run = RunHistory { setup: scene.setup.clone(), ends: ends.collect() };
+        let phase = EpochPhase::Setup(scene.setup.clone());
+        let snapshot = Snapshot { run: Some(run), ..Snapshot::new(EpochCounter(0), header(number), phase) };
+        let recalled = Recalled::for_start(&disk(&next.stored)?.1, &snapshot).map_err(|error| error.to_string())?;
+        self.feed(next, Input::Start(Box::new(snapshot), recalled), false, scene, posts, None)
+    }
+
+    fn fresh(&self, state: &State, number: u8, scene: &Scene) -> Result<State, String> {
         let factory = scene.factory(self.me).ok_or("no such member")?;
         let starts = state.starts.saturating_add(1);
         let randomness = Box::new(Settled { member: self.me, start: starts });
         let core = Some(Rc::new(Core::new(factory, POLL_STEP, randomness)));
-        let next = State { core, starts, blocks: number, reading: None, private: 0, ended: 0, ..state.clone() };
-        let first = scene.header(number, cut);
+        Ok(State { core, starts, blocks: number, reading: None, private: 0, ended: 0, ..state.clone() })
+    }
+
+    /// Starts the member when the setup phase begins.
+    fn start(
+        &self,
+        state: &State,
+        scene: &Scene,
+        posts: &mut Posts,
+        dealt: &mut BTreeMap<NodeId, Private>,
+    ) -> Result<State, String> {
+        let next = self.fresh(state, 0, scene)?;
+        let first = scene.header(0, 0);
         let event =
             ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(0), first, setup: scene.setup.clone() };
         self.feed(next, Input::Event(Box::new(event), None), false, scene, posts, Some(dealt))
@@ -493,19 +520,10 @@ impl Member {
         mut dealt: Option<&mut BTreeMap<NodeId, Private>>,
     ) -> Result<State, String> {
         let Some(core) = &state.core else { return Ok(state) };
-        let store = Arc::new(MemoryStore::new());
-        if let Some(stored) = &state.stored {
-            store
-                .commit(vec![crate::store::Change::Put(crate::store::RecordId::key(EPOCH), stored.clone())])
-                .map_err(|error| error.to_string())?;
-        }
-        let disk = DkgState::new(store.clone());
+        let (store, disk) = disk(&state.stored)?;
         let input = match input {
             Input::Event(event, None) => {
-                let recalled = epochs_of(&event).map(|(current, next)| {
-                    Ok(Box::new(Recalled { current: disk.record(current)?, next: disk.record(next)? }))
-                });
-                let recalled = recalled.transpose().map_err(|error: crate::store::StoreError| error.to_string())?;
+                let recalled = Recalled::for_event(&disk, &event).map_err(|error| error.to_string())?;
                 Input::Event(event, recalled)
             }
             other => other,
@@ -514,7 +532,7 @@ impl Member {
         let step = core.step(input).map_err(|error| format!("a step fails: {error}"))?;
         let effects = step.persist(&disk).map_err(|error| format!("the store refuses: {error}"))?;
         state.core = Some(Rc::new(core));
-        state.stored = store.read(crate::store::RecordId::key(EPOCH)).map_err(|error| error.to_string())?;
+        state.stored = Rc::new(contents(&store)?);
         for effect in effects {
             match effect {
                 Effect::SendPrivate { to, message } => {
@@ -593,9 +611,23 @@ fn bit(member: Index) -> u32 {
     1u32.checked_shl(u32::from(member.byte())).unwrap_or(0)
 }
 
+/// A store with these contents.
+fn disk(stored: &Stored) -> Result<(Arc<MemoryStore>, DkgState), String> {
+    let store = Arc::new(MemoryStore::new());
+    let puts = stored.iter().map(|(id, record)| Change::Put(*id, record.clone())).collect();
+    store.commit(puts).map_err(|error| error.to_string())?;
+    Ok((store.clone(), DkgState::new(store)))
+}
+
+fn contents(store: &MemoryStore) -> Result<Stored, String> {
+    let ids = store.list().map_err(|error| error.to_string())?;
+    let record = |id: RecordId| Ok(store.read(id).map_err(|error| error.to_string())?.map(|record| (id, record)));
+    ids.into_iter().filter_map(|id| record(id).transpose()).collect()
+}
+
 /// What a member leaves when it stops: its store, and what has landed.
 fn down(state: State, scene: &Scene) -> State {
-    let stored = state.stored.filter(|_| scene.flaw != Some(Flaw::ForgetfulStore));
+    let stored = if scene.flaw == Some(Flaw::ForgetfulStore) { Rc::default() } else { state.stored };
     State { core: None, stored, reading: None, outbox: Vec::new(), ..state }
 }
 
@@ -624,7 +656,9 @@ fn read(state: &mut State, request: ReadRequest, scene: &Scene) -> Result<(), St
     let (Some(block), Ok(cut)) = (scene.numbered(as_of.view), u16::try_from(as_of.height)) else {
         return Err("it reads as of a block that there is not".into());
     };
-    if must_succeed != scene.block(block).is_some_and(|block| block.last) {
+    // One who has been started anew also has to read up to where that was.
+    let may_be_catching_up = state.starts > 1 && block == state.blocks;
+    if must_succeed != scene.block(block).is_some_and(|block| block.last) && !may_be_catching_up {
         return Err("it takes the end of a phase for another block".into());
     }
     state.reading = Some(Reading { id, block, cut, must_succeed });

@@ -315,8 +315,11 @@ impl Scene {
         self.blocks.get(usize::from(number).checked_sub(1)?).copied()
     }
 
-    /// The number of the block with this view.
+    /// The number of the block with this view; 0 is the one with which the setup phase has begun.
     pub(super) fn numbered(&self, view: View) -> Option<u8> {
+        if view == View(0) {
+            return Some(0);
+        }
         let position = self.blocks.iter().position(|block| block.view == view)?;
         u8::try_from(position + 1).ok()
     }

@@ -300,14 +300,17 @@ impl Committee {
 
     /// Lets go of what no member will look at again.
     fn trim(&mut self, world: &mut World) {
+        if self.scene.faults.crash.is_some() {
+            // Who starts anew reads the board from its beginning, as of every block that has ended a phase.
+            return;
+        }
         let (mut blocks, mut position) = (world.blocks, u16::MAX);
         for member in self.nodes() {
             let summary = self.summary(member, set_in(world, member));
             blocks = blocks.min(summary.blocks);
             position = position.min(summary.position);
         }
-        // The latest cut is kept for members that start anew.
-        let cuts = usize::from(world.blocks - blocks).max(1);
+        let cuts = usize::from(world.blocks - blocks);
         world.cuts.drain(..world.cuts.len().saturating_sub(cuts));
         let posts = usize::from(position.saturating_sub(world.base)).min(world.board.len());
         world.board.drain(..posts);

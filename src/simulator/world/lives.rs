@@ -73,19 +73,12 @@ impl World {
         let life = node.life;
         let snapshot = match (&self.chain, &node.log) {
             (Chain::Contract(chain), _) => chain.snapshot(),
-            (Chain::Log(_), Some(log)) => {
-                let replica = log.chain.replica().lock();
-                crate::epoch::Snapshot {
-                    current: replica.epoch().epoch,
-                    head: replica.header(),
-                    phase: replica.phase(),
-                }
-            }
+            (Chain::Log(_), Some(log)) => log.chain.replica().lock().snapshot(),
             (Chain::Log(_), None) => return,
         };
         let mut process = Process::new(node, seed, poll_step, clients, Arc::clone(&self.verified));
         let head = snapshot.head;
-        process.inbox.extend(snapshot.into_event().map(Box::new).map(Waiting::Event));
+        process.inbox.push_back(Waiting::Start(Box::new(snapshot)));
         node.worked_off.store(head.view.0, Ordering::Relaxed);
         node.process = Some(process);
         node.told_until = now;

@@ -10,8 +10,9 @@ use super::super::timeline::deed;
 use super::super::watch::{Queues, Rule};
 use super::{CrashPoint, Happening, PartOfNode, World};
 use crate::chain::DkgResult;
-use crate::engine::{Effect, EngineEvent, Input, Outbound, PublisherInput, Recalled, Step, epochs_of};
+use crate::engine::{Effect, EngineEvent, Input, Outbound, PublisherInput, Recalled, Step};
 use crate::epoch::ProtocolEvent;
+use crate::store::StoreError;
 use rand::RngExt;
 use std::sync::atomic::Ordering;
 
@@ -53,11 +54,7 @@ impl World {
         let private = if process.core.wants_private() { process.private.pop() } else { None };
         let input = match private {
             Some((from, message)) => Some(Input::Private(from, message)),
-            None => match process.inbox.pop_front() {
-                Some(Waiting::Board(input)) => Some(input),
-                Some(Waiting::Event(event)) => self.recall(member, event),
-                None => None,
-            },
+            None => process.inbox.pop_front().and_then(|waiting| self.recall(member, waiting)),
         };
         if let Some(input) = input {
             self.step(member, input);
@@ -65,8 +62,19 @@ impl World {
         self.turn_soon(member);
     }
 
-    pub(super) fn recall(&mut self, member: usize, event: Box<ProtocolEvent>) -> Option<Input> {
+    /// A start or an event, with what the store knows of it.
+    fn recall(&mut self, member: usize, waiting: Waiting) -> Option<Input> {
         let node = self.nodes.get_mut(&member)?;
+        let event = match waiting {
+            Waiting::Board(input) => return Some(input),
+            Waiting::Start(snapshot) => {
+                return match Recalled::for_start(&node.state, &snapshot) {
+                    Ok(recalled) => Some(Input::Start(snapshot, recalled)),
+                    Err(error) => self.unreadable(member, &error),
+                };
+            }
+            Waiting::Event(event) => event,
+        };
         if let (Some(Defect::PollViewsUnderflow), ProtocolEvent::EpochSetupPhaseStarted { setup, first, .. }) =
             (self.defect, &*event)
         {
@@ -76,18 +84,15 @@ impl World {
                 return None;
             }
         }
-        let recalled = match epochs_of(&event) {
-            None => None,
-            Some((current, next)) => match (node.state.record(current), node.state.record(next)) {
-                (Ok(current), Ok(next)) => Some(Box::new(Recalled { current, next })),
-                (Err(error), _) | (_, Err(error)) => {
-                    self.watch
-                        .break_rule(Rule::Resilience, || format!("member {member} cannot read its store: {error}"));
-                    return None;
-                }
-            },
-        };
-        Some(Input::Event(event, recalled))
+        match Recalled::for_event(&node.state, &event) {
+            Ok(recalled) => Some(Input::Event(event, recalled)),
+            Err(error) => self.unreadable(member, &error),
+        }
+    }
+
+    fn unreadable(&mut self, member: usize, error: &StoreError) -> Option<Input> {
+        self.watch.break_rule(Rule::Resilience, || format!("member {member} cannot read its store: {error}"));
+        None
     }
 
     pub(super) fn step(&mut self, member: usize, input: Input) {
