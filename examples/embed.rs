@@ -29,7 +29,12 @@ impl Network for Port {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
         let away = || NetworkError::Unreachable(*to, "not running, or busy".into());
         let node = self.0.0.lock().nodes.get(to).cloned().ok_or_else(away)?;
-        node.deliver(self.1, message.clone()).map_err(|_| away())?;
+        let (receipt, answer) = Receipt::awaited();
+        let delivery = Delivery { from: self.1, message: message.clone(), receipt };
+        node.deliver(delivery).map_err(|_| away())?;
+        if !answer.wait(CONFIRM_LIMIT) {
+            return Err(away());
+        }
         self.change(|world| world.delivered += 1);
         Ok(())
     }

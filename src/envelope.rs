@@ -24,9 +24,21 @@ pub const MAX_INSTANCE_BYTES: usize = 512;
 /// How deep arrays and objects of a post may be nested, the envelope itself included: the reference's reader goes no deeper.
 pub const MAX_POST_NESTING: usize = 10_000;
 
+/// What a message on a private channel is. A word of the transport: a reference member would take a tag that it does not
+/// know for a bad share. A host on Flow's own network sends protocol messages only, and drops the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PrivateKind {
+    /// A message of the protocol: a share.
+    Protocol,
+    /// The sender lacks the receiver's share and asks for it (spec section 7). It has no data.
+    ShareRequest,
+}
+
 /// A message on a private channel. The channel says who sent it; the message itself is not signed.
 #[derive(Clone)]
 pub struct PrivateMessage {
+    /// What it is.
+    pub kind: PrivateKind,
     /// The protocol message; a share, if the sender is honest.
     pub data: SecretBytes,
     /// The run it belongs to.
@@ -34,6 +46,22 @@ pub struct PrivateMessage {
 }
 
 impl PrivateMessage {
+    /// A message of the protocol.
+    pub fn protocol(data: SecretBytes, instance: impl Into<String>) -> Self {
+        PrivateMessage { kind: PrivateKind::Protocol, data, dkg_instance_id: instance.into() }
+    }
+
+    /// A request for a share.
+    pub fn share_request(instance: impl Into<String>) -> Self {
+        let kind = PrivateKind::ShareRequest;
+        PrivateMessage { kind, data: SecretBytes::new(Vec::new()), dkg_instance_id: instance.into() }
+    }
+
+    /// Whether it says the same as another, in a time that does not depend on what it says.
+    pub fn ct_eq(&self, other: &PrivateMessage) -> bool {
+        self.kind == other.kind && self.dkg_instance_id == other.dkg_instance_id && self.data.ct_eq(&other.data)
+    }
+
     /// Whether it is small enough to be kept.
     pub fn fits(&self) -> bool {
         self.data.len() <= MAX_PRIVATE_BYTES && self.dkg_instance_id.len() <= MAX_INSTANCE_BYTES
@@ -42,7 +70,7 @@ impl PrivateMessage {
 
 impl fmt::Debug for PrivateMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PrivateMessage({} bytes for {:.80})", self.data.len(), self.dkg_instance_id)
+        write!(f, "PrivateMessage({:?}, {} bytes for {:.80})", self.kind, self.data.len(), self.dkg_instance_id)
     }
 }
 

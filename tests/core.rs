@@ -13,8 +13,9 @@ use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{
     ControllerFactory, Core, Effect, EngineEvent, Input, OsRandomness, ReadId, ReadRequest, Recalled, RunReport,
 };
-use dkg_engine::envelope::{BroadcastMessage, PrivateMessage};
+use dkg_engine::envelope::{BroadcastMessage, PrivateKind, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, EpochSetup, Header, ProtocolEvent, View};
+use dkg_engine::network::{Delivery, Receipt};
 use dkg_engine::protocol::encode_answer;
 use dkg_engine::store::{DkgState, KeyStatus, MemoryStore};
 use dkg_engine::{SecretBytes, bls};
@@ -95,7 +96,7 @@ impl World {
                 0 if node.core.wants_private() && !node.private.is_empty() => {
                     let position = self.next_choice % node.private.len();
                     let (from, message) = node.private.remove(position);
-                    Input::Private(from, message)
+                    Input::Private(Delivery { from, message, receipt: Receipt::none() })
                 }
                 1 if !node.pages.is_empty() => node.pages.pop_front().unwrap(),
                 _ => match node.events.pop_front() {
@@ -124,6 +125,9 @@ impl World {
         let effects = step.persist(&self.nodes[number].state).unwrap();
         for effect in effects {
             match effect {
+                Effect::Confirm(receipt) => receipt.confirm(),
+                // In this world what is lost stays lost.
+                Effect::SendPrivate { message, .. } if message.kind == PrivateKind::ShareRequest => {}
                 Effect::SendPrivate { to, message } => {
                     let receiver = self.nodes.iter().position(|node| node.id == to).unwrap();
                     if !self.lost.contains(&(number, receiver)) {
@@ -273,9 +277,10 @@ proptest! {
                 (Some(event), _) => Input::Event(Box::new(event.clone()), Recalled::for_event(&state, &event).unwrap()),
                 (None, 3 | 4) => Input::Page { read: ReadId(small), messages: vec![message], last: kind == 3 },
                 (None, 5) => Input::ReadGivenUp(ReadId(small)),
-                (None, _) => Input::Private(node_id(small as usize), PrivateMessage {
-                    data: SecretBytes::new(bytes),
-                    dkg_instance_id: format!("dkg-test-{}", small % 3),
+                (None, _) => Input::Private(Delivery {
+                    from: node_id(small as usize),
+                    message: PrivateMessage::protocol(SecretBytes::new(bytes), format!("dkg-test-{}", small % 3)),
+                    receipt: Receipt::none(),
                 }),
             };
             let step = core.step(input);

@@ -12,6 +12,7 @@ use dkg_engine::chain::{DkgContractClient, DkgResult};
 use dkg_engine::engine::EngineEvent;
 use dkg_engine::envelope::{BroadcastMessage, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, EpochPhase, ProtocolEvent, ProtocolEvents, Snapshot, View};
+use dkg_engine::network::{Delivery, Receipt};
 use dkg_engine::protocol::encode_complaint;
 use dkg_engine::store::{DkgState, EpochRecord, KeyStatus, MemoryStore, SafeKey};
 use support::{Client, World, header, node_id, setup, staking_phase};
@@ -341,15 +342,20 @@ fn private_messages_that_come_before_the_run_begins_are_there_when_it_does() {
 #[test]
 fn a_stranger_or_an_oversized_message_is_turned_away() {
     let world = World::new(2);
-    let message = |bytes: usize| PrivateMessage {
-        data: dkg_engine::SecretBytes::new(vec![0; bytes]),
-        dkg_instance_id: "dkg-test-1".into(),
+    // What says the same as a message that waits takes its place.
+    let mut number = 0;
+    let mut message = |from: usize, bytes: usize| {
+        number += 1;
+        let mut data = vec![0; bytes];
+        data[0] = number;
+        let message = PrivateMessage::protocol(dkg_engine::SecretBytes::new(data), "dkg-test-1");
+        Delivery { from: node_id(from), message, receipt: Receipt::none() }
     };
     let messaging = &world.nodes[0].messaging;
-    assert!(messaging.process(node_id(1), message(1 << 20)).is_err());
+    assert!(messaging.process(message(1, 1 << 20)).is_err());
     for _ in 0..dkg_engine::engine::INBOUND_LIMIT_PER_SENDER {
-        assert_eq!(messaging.process(node_id(7), message(33)), Ok(()));
+        assert_eq!(messaging.process(message(7, 33)), Ok(()));
     }
-    assert!(messaging.process(node_id(7), message(33)).is_err());
-    assert_eq!(messaging.process(node_id(1), message(33)), Ok(()));
+    assert!(messaging.process(message(7, 33)).is_err());
+    assert_eq!(messaging.process(message(1, 33)), Ok(()));
 }

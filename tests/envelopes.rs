@@ -238,7 +238,7 @@ fn a_post_has_64_kib_at_most_and_the_longest_honest_one_fits() {
 #[test]
 fn a_private_message_fits_up_to_its_limits() {
     let fits = |data: usize, instance: usize| {
-        PrivateMessage { data: SecretBytes::new(vec![0; data]), dkg_instance_id: "x".repeat(instance) }.fits()
+        PrivateMessage::protocol(SecretBytes::new(vec![0; data]), "x".repeat(instance)).fits()
     };
     assert!(fits(MAX_PRIVATE_BYTES, MAX_INSTANCE_BYTES));
     assert!(!fits(MAX_PRIVATE_BYTES + 1, 1));

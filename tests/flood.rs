@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use dkg_engine::SecretBytes;
 use dkg_engine::engine::{EngineEvent, InboundHandle};
 use dkg_engine::envelope::PrivateMessage;
-use dkg_engine::network::Inbound;
+use dkg_engine::network::{Delivery, Inbound, Receipt};
 use support::{World, node_id};
 
 static FLOODED: OnceLock<InboundHandle> = OnceLock::new();
@@ -33,7 +33,8 @@ impl log::Log for Flooder {
 fn flood() {
     if let Some(node) = FLOODED.get() {
         let data = SecretBytes::new(vec![0; 33]);
-        node.deliver(node_id(9), PrivateMessage { data, dkg_instance_id: "dkg-test-1".into() }).ok();
+        let message = PrivateMessage::protocol(data, "dkg-test-1");
+        node.deliver(Delivery { from: node_id(9), message, receipt: Receipt::none() }).ok();
     }
 }
 

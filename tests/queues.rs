@@ -13,14 +13,18 @@ use dkg_engine::engine::{
     FAILURES_BEFORE_NEXT, Failover, FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER, MAX_WAIT, RetryPolicy,
 };
 use dkg_engine::envelope::{MAX_PRIVATE_BYTES, PrivateMessage};
-use dkg_engine::network::InboundError;
+use dkg_engine::network::{Delivery, InboundError, Receipt};
 use proptest::prelude::*;
 use support::node_id;
 
 /// A message that says its number.
 fn message(number: usize) -> PrivateMessage {
     let data = SecretBytes::new((number as u64).to_be_bytes().to_vec());
-    PrivateMessage { data, dkg_instance_id: "dkg-test-1".into() }
+    PrivateMessage::protocol(data, "dkg-test-1")
+}
+
+fn delivery(from: NodeId, message: PrivateMessage) -> Delivery {
+    Delivery { from, message, receipt: Receipt::none() }
 }
 
 fn number(message: &PrivateMessage) -> usize {
@@ -28,14 +32,14 @@ fn number(message: &PrivateMessage) -> usize {
 }
 
 fn pop_all(queue: &mut FairQueue) -> Vec<(NodeId, usize)> {
-    std::iter::from_fn(|| queue.pop()).map(|(from, message)| (from, number(&message))).collect()
+    std::iter::from_fn(|| queue.pop()).map(|waiting| (waiting.from, number(&waiting.message))).collect()
 }
 
 /// As full as the queue can be: 62 senders have all they may hold, one has 8.
 fn full() -> FairQueue {
     let mut queue = FairQueue::new();
     for number in 0..INBOUND_LIMIT {
-        queue.push(node_id(number / INBOUND_LIMIT_PER_SENDER), message(number)).unwrap();
+        queue.push(delivery(node_id(number / INBOUND_LIMIT_PER_SENDER), message(number))).unwrap();
     }
     assert_eq!(queue.len(), INBOUND_LIMIT);
     queue
@@ -45,7 +49,7 @@ fn full() -> FairQueue {
 fn senders_are_served_in_turn_and_each_ones_messages_in_their_order() {
     let mut queue = FairQueue::new();
     for (sender, count) in [(1, 0), (1, 1), (1, 2), (3, 0), (2, 0), (2, 1)] {
-        queue.push(node_id(sender), message(count)).unwrap();
+        queue.push(delivery(node_id(sender), message(count))).unwrap();
     }
     let order = [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 2)];
     assert_eq!(pop_all(&mut queue), order.map(|(sender, count)| (node_id(sender), count)));
@@ -55,11 +59,11 @@ fn senders_are_served_in_turn_and_each_ones_messages_in_their_order() {
 #[test]
 fn a_sender_that_comes_back_waits_for_its_turn() {
     let mut queue = FairQueue::new();
-    queue.push(node_id(1), message(0)).unwrap();
-    queue.push(node_id(2), message(0)).unwrap();
-    assert_eq!(queue.pop().unwrap().0, node_id(1));
-    queue.push(node_id(1), message(1)).unwrap();
-    queue.push(node_id(3), message(0)).unwrap();
+    queue.push(delivery(node_id(1), message(0))).unwrap();
+    queue.push(delivery(node_id(2), message(0))).unwrap();
+    assert_eq!(queue.pop().unwrap().from, node_id(1));
+    queue.push(delivery(node_id(1), message(1))).unwrap();
+    queue.push(delivery(node_id(3), message(0))).unwrap();
     let turns: Vec<NodeId> = pop_all(&mut queue).into_iter().map(|(from, _)| from).collect();
     assert_eq!(turns, [node_id(2), node_id(3), node_id(1)]);
 }
@@ -68,13 +72,14 @@ fn a_sender_that_comes_back_waits_for_its_turn() {
 fn a_flooder_fills_only_its_own_share_of_the_queue() {
     let mut queue = FairQueue::new();
     for count in 0..INBOUND_LIMIT_PER_SENDER {
-        queue.push(node_id(9), message(count)).unwrap();
+        queue.push(delivery(node_id(9), message(count))).unwrap();
     }
     for count in 0..5000 {
-        assert_eq!(queue.push(node_id(9), message(count)), Err(InboundError::SenderFull));
+        let another = message(INBOUND_LIMIT_PER_SENDER + count);
+        assert_eq!(queue.push(delivery(node_id(9), another)), Err(InboundError::SenderFull));
     }
     assert_eq!((queue.len(), queue.dropped()), (INBOUND_LIMIT_PER_SENDER, 5000));
-    queue.push(node_id(10), message(7)).unwrap();
+    queue.push(delivery(node_id(10), message(7))).unwrap();
     let served = pop_all(&mut queue);
     assert_eq!(served[1], (node_id(10), 7), "served behind one message of the flooder's, not behind all");
     assert!(served.iter().filter(|(from, _)| *from == node_id(9)).map(|(_, count)| *count).is_sorted());
@@ -83,7 +88,7 @@ fn a_flooder_fills_only_its_own_share_of_the_queue() {
 #[test]
 fn a_full_queue_makes_room_for_a_newcomer_at_the_cost_of_one_that_holds_most() {
     let mut queue = full();
-    queue.push(node_id(200), message(1)).unwrap();
+    queue.push(delivery(node_id(200), message(1))).unwrap();
     assert_eq!((queue.len(), queue.dropped()), (INBOUND_LIMIT, 1));
     let served = pop_all(&mut queue);
     assert!(served.contains(&(node_id(200), 1)));
@@ -96,12 +101,12 @@ fn a_full_queue_makes_room_for_a_newcomer_at_the_cost_of_one_that_holds_most() {
 fn a_full_queue_moves_nobody_out_for_a_sender_that_holds_as_much() {
     let mut queue = FairQueue::new();
     for count in 0..4 {
-        (0..250).for_each(|sender| queue.push(node_id(sender), message(count)).unwrap());
+        (0..250).for_each(|sender| queue.push(delivery(node_id(sender), message(count))).unwrap());
     }
-    assert_eq!(queue.push(node_id(3), message(4)), Err(InboundError::Full));
+    assert_eq!(queue.push(delivery(node_id(3), message(4))), Err(InboundError::Full));
     let before = queue.dropped();
     // Newcomers rise to what the others hold, and no further.
-    let taken = (0..4).filter(|count| queue.push(node_id(251), message(*count)).is_ok()).count();
+    let taken = (0..4).filter(|count| queue.push(delivery(node_id(251), message(*count))).is_ok()).count();
     assert_eq!((taken, queue.dropped() - before), (3, 4));
     assert_eq!(queue.len(), INBOUND_LIMIT);
 }
@@ -110,7 +115,7 @@ fn a_full_queue_moves_nobody_out_for_a_sender_that_holds_as_much() {
 fn a_message_too_large_to_be_honest_is_refused() {
     let mut queue = FairQueue::new();
     let large = PrivateMessage { data: SecretBytes::new(vec![0; MAX_PRIVATE_BYTES + 1]), ..message(0) };
-    assert_eq!(queue.push(node_id(1), large), Err(InboundError::TooLarge));
+    assert_eq!(queue.push(delivery(node_id(1), large)), Err(InboundError::TooLarge));
     assert_eq!((queue.len(), queue.dropped()), (0, 1));
 }
 
@@ -208,7 +213,7 @@ proptest! {
         let mut queue = FairQueue::new();
         let (mut offered, mut popped) = (0, 0);
         let mut last = BTreeMap::new();
-        let mut served = |(from, message): (NodeId, PrivateMessage)| {
+        let mut served = |Delivery { from, message, .. }: Delivery| {
             let number = number(&message);
             last.insert(from, number).is_none_or(|before| before < number)
         };
@@ -217,7 +222,7 @@ proptest! {
                 Happening::Push(sender, count) => {
                     for _ in 0..count {
                         offered += 1;
-                        let _refused_or_not = queue.push(node_id(sender), message(offered));
+                        let _refused_or_not = queue.push(delivery(node_id(sender), message(offered)));
                         prop_assert!(queue.len() <= INBOUND_LIMIT);
                     }
                 }
@@ -232,9 +237,9 @@ proptest! {
         }
         let mut held = BTreeMap::new();
         let waiting = queue.len();
-        for (from, message) in std::iter::from_fn(|| queue.pop()) {
-            *held.entry(from).or_insert(0) += 1;
-            prop_assert!(served((from, message)));
+        for delivery in std::iter::from_fn(|| queue.pop()) {
+            *held.entry(delivery.from).or_insert(0) += 1;
+            prop_assert!(served(delivery));
         }
         prop_assert!(held.values().all(|held| *held <= INBOUND_LIMIT_PER_SENDER));
         prop_assert_eq!(held.values().sum::<usize>(), waiting);

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use dkg_engine::SecretBytes;
 use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::EpochCounter;
+use dkg_engine::network::{Delivery, Receipt};
 use dkg_engine::store::SafeKey;
 use parking_lot::Mutex;
 use support::{World, node_id, staking_key};
@@ -49,12 +50,14 @@ fn shares_and_seeds_never_reach_a_log_line_an_event_or_an_error_at_any_level() {
     // twice, one is malformed, one is from a stranger, one is late; and the board fails for a while.
     world.nodes[1].port.lost.lock().push(node_id(0));
     let setup = {
-        let forged =
-            |bytes: Vec<u8>| PrivateMessage { data: SecretBytes::new(bytes), dkg_instance_id: "dkg-test-1".into() };
+        let forged = |from: usize, bytes: Vec<u8>| {
+            let message = PrivateMessage::protocol(SecretBytes::new(bytes), "dkg-test-1");
+            Delivery { from: node_id(from), message, receipt: Receipt::none() }
+        };
         let mut wrong = vec![0; 33];
         wrong[32] = 77;
-        world.nodes[3].messaging.process(node_id(2), forged(wrong)).unwrap();
-        world.nodes[3].messaging.process(node_id(9), forged(vec![0; 33])).unwrap();
+        world.nodes[3].messaging.process(forged(2, wrong)).unwrap();
+        world.nodes[3].messaging.process(forged(9, vec![0; 33])).unwrap();
         world.begin(1, 4)
     };
     world.nodes[2].client.down.store(true, Ordering::SeqCst);

@@ -21,7 +21,7 @@ use dkg_engine::epoch::{
     EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, Snapshot,
     View,
 };
-use dkg_engine::network::{InboundError, MemoryNetwork, MemoryPort, Network, NetworkError};
+use dkg_engine::network::{Delivery, InboundError, MemoryNetwork, MemoryPort, Network, NetworkError, Receipt};
 use dkg_engine::store::{Change, DkgState, MemoryStore, RecordId, Store, StoreError};
 use explore::{Watched, choose, explore};
 use shuttle::thread;
@@ -310,8 +310,9 @@ fn flood(node: &Node) -> impl FnOnce() + Send + 'static {
     move || {
         for number in 0..6 {
             let dkg_instance_id = setup(EPOCH, 3).instance.as_str().to_owned();
-            let message = PrivateMessage { data: SecretBytes::new(vec![number]), dkg_instance_id };
-            let taken = messaging.process(node_id(1 + number % 2), message);
+            let message = PrivateMessage::protocol(SecretBytes::new(vec![number]), dkg_instance_id);
+            let taken =
+                messaging.process(Delivery { from: node_id(1 + number % 2), message, receipt: Receipt::none() });
             assert!(matches!(taken, Ok(()) | Err(InboundError::Stopped)));
         }
     }

@@ -88,7 +88,7 @@ impl Broker {
 
     /// A private message of ours.
     pub fn private(&self, data: SecretBytes) -> PrivateMessage {
-        PrivateMessage { data, dkg_instance_id: self.instance.as_str().to_owned() }
+        PrivateMessage::protocol(data, self.instance.as_str())
     }
 
     /// The sender's index, if it is a member and speaks of this run.

@@ -10,7 +10,7 @@ use super::step::{Effect, Step};
 use crate::bls::{Index, SecretKey};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
-use crate::envelope::PrivateMessage;
+use crate::envelope::{PrivateKind, PrivateMessage};
 use crate::epoch::{EpochCounter, EpochSetup, View};
 use crate::protocol::{self, Broadcast, Keys, OurShare, Output, Parameters, Participant, Phase};
 use crate::store::{Dealing, Journal, KeyShare, ReceivedShare};
@@ -89,6 +89,8 @@ impl ControllerFactory {
             setup: setup.clone(),
             vector,
             received: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            answered: BTreeMap::new(),
             held: catches_up.then(Held::default),
             reported: BTreeMap::new(),
         };
@@ -100,6 +102,9 @@ impl ControllerFactory {
 /// Remarks and dropped posts that a run reports of one node; of a flood, these are enough.
 pub const REPORTS_PER_NODE: u32 = 40;
 
+/// How often a run asks one dealer for its share, and answers one member that asks for ours.
+pub const REQUESTS_PER_MEMBER: u32 = 4;
+
 /// Carries one run from phase to phase.
 #[cfg_attr(feature = "simulator", derive(Clone))]
 pub struct Controller {
@@ -110,6 +115,9 @@ pub struct Controller {
     vector: Option<Vec<u8>>,
     /// The members whose first private message is in the journal.
     received: BTreeSet<Index>,
+    /// How often we have asked each dealer for its share, and answered each member that asked for ours.
+    asked: BTreeMap<Index, u32>,
+    answered: BTreeMap<Index, u32>,
     /// While we catch up with the run: what we would say.
     held: Option<Held>,
     /// Remarks made so far, by member; those about strangers are counted together.
@@ -153,11 +161,17 @@ impl Controller {
     }
 
     /// Takes a private message in, if a member of this run has sent it for this run.
-    pub(super) fn take_private(&mut self, from: &NodeId, message: &PrivateMessage, step: &mut Step) {
+    ///
+    /// Whether it has: then it need not be sent again.
+    pub(super) fn take_private(&mut self, from: &NodeId, message: &PrivateMessage, step: &mut Step) -> bool {
         let Some(index) = self.broker.open_private(from, message) else {
             log::debug!("{}: dropped a private message of {from}: not a member's, or of another run", self.name());
-            return;
+            return false;
         };
+        if message.kind == PrivateKind::ShareRequest {
+            step.extend(self.answer_request(index));
+            return true;
+        }
         // What counts in the run is what is there again after a crash: the first of each dealer.
         let counts = self.phase() == Phase::Sharing && index != self.participant.parameters().me;
         if counts && self.received.insert(index) {
@@ -165,6 +179,37 @@ impl Controller {
         }
         let outputs = self.participant.take_private(index, message.data.expose());
         step.extend(self.taken(outputs));
+        true
+    }
+
+    /// A member lacks our share: it gets the same bytes again, while they can count (spec section 7).
+    fn answer_request(&mut self, from: Index) -> Option<Effect> {
+        // While we catch up, all shares are about to be sent anyway.
+        let answered = self.answered.entry(from).or_default();
+        if self.participant.phase() != Phase::Sharing || self.held.is_some() || *answered >= REQUESTS_PER_MEMBER {
+            return None;
+        }
+        *answered += 1;
+        let share = self.participant.share_for(from)?;
+        self.say(Word::Share(from, share))
+    }
+
+    /// Asks the dealers whose shares we lack for them: a complaint would make the share public.
+    pub(super) fn requests(&mut self) -> Vec<Effect> {
+        if self.participant.phase() != Phase::Sharing {
+            return Vec::new();
+        }
+        let lacking = self.participant.lacking().into_iter().filter(|dealer| {
+            let asked = self.asked.entry(*dealer).or_default();
+            *asked += 1;
+            *asked <= REQUESTS_PER_MEMBER
+        });
+        let instance = self.broker.instance().as_str();
+        let request = |dealer| {
+            let to = self.setup.committee.member(dealer)?.node_id;
+            Some(Effect::SendPrivate { to, message: PrivateMessage::share_request(instance) })
+        };
+        lacking.collect::<Vec<_>>().into_iter().filter_map(request).collect()
     }
 
     /// Takes a share in that was received in an earlier life.
@@ -280,9 +325,9 @@ impl Controller {
     #[cfg(feature = "simulator")]
     pub(super) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Controller { participant, broker, setup: _, vector, received, held, reported } = self;
+        let Controller { participant, broker, setup: _, vector, received, asked, answered, held, reported } = self;
         participant.digest(to);
-        (broker.offset(), vector.is_some(), received, reported, held.is_some()).hash(to);
+        (broker.offset(), vector.is_some(), received, asked, answered, reported, held.is_some()).hash(to);
         if let Some(held) = held {
             held.digest(to);
         }

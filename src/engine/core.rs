@@ -11,6 +11,7 @@ use super::step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
 use crate::bls::Index;
 use crate::chain::DkgResult;
 use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, Snapshot, View};
+use crate::network::Delivery;
 use crate::protocol::{self, Phase};
 use crate::store::{CommittedKey, Dealing, EpochRecord, Journal, KeyStatus, SafeKey, TransitionError};
 
@@ -57,6 +58,8 @@ pub enum CoreError {
 struct Run {
     controller: Controller,
     agenda: Agenda,
+    /// From this view on, a share that has not come is asked for.
+    late_in_phase_1: View,
     record: EpochRecord,
     /// The read that is on, with what it was made for.
     reading: Option<(ReadId, Action)>,
@@ -109,9 +112,12 @@ impl Core {
                 self.on_start(*snapshot, *recalled, &mut step)?;
             }
             Input::Event(event, recalled) => self.on_event(*event, recalled.map(|recalled| *recalled), &mut step)?,
-            Input::Private(from, message) => {
-                if let Some(run) = &mut self.run {
-                    run.controller.take_private(&from, &message, &mut step);
+            Input::Private(Delivery { from, message, receipt }) => {
+                // Not confirmed, it is sent again later: its run may not have begun here.
+                if let Some(run) = &mut self.run
+                    && run.controller.take_private(&from, &message, &mut step)
+                {
+                    step.then(Effect::Confirm(receipt));
                 }
             }
             Input::Page { read, messages, last } => {
@@ -139,7 +145,13 @@ impl Core {
     /// Whether private messages can be of use now. While they cannot, they are left where they wait: a peer may be quicker
     /// than we are and send its share before our run has begun.
     pub fn wants_private(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.controller.phase() == Phase::Sharing && !run.makes_up_for_phases())
+        self.run.as_ref().is_some_and(|run| run.controller.phase() != Phase::Sharing || run.takes_shares())
+    }
+
+    /// Whether a share would count now.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn takes_shares(&self) -> bool {
+        self.run.as_ref().is_some_and(Run::takes_shares)
     }
 
     /// The latest finalized view whose work is done.
@@ -266,6 +278,7 @@ impl Core {
             step.then(Effect::Submit { instance: setup.instance.clone(), result: DkgResult::Empty });
             return self.fail_key(record, &reason, step);
         }
+        let late_in_phase_1 = middle_of_phase_1(&setup);
         let dealing = Dealing::new(&setup, self.randomness.dealing_seed(&setup.instance)?);
         // A node that starts in a run of which it knows nothing may have lost what it knew. Before it deals it has to see
         // that there is no other dealing in its name.
@@ -281,7 +294,7 @@ impl Core {
         step.dealing(dealing);
         step.report(controller.started());
         step.extend(effects);
-        self.run = Some(Run { controller, agenda, record, reading: None, commit: None });
+        self.run = Some(Run { controller, agenda, late_in_phase_1, record, reading: None, commit: None });
         Ok(())
     }
 
@@ -322,8 +335,9 @@ impl Core {
         for share in &journal.shares {
             step.extend(controller.take_kept(share));
         }
+        let late_in_phase_1 = middle_of_phase_1(&setup);
         let agenda = Agenda::resumed(&setup, &ends, head, self.poll_step, CatchUp::Now);
-        self.run = Some(Run { controller, agenda, record, reading: None, commit: None });
+        self.run = Some(Run { controller, agenda, late_in_phase_1, record, reading: None, commit: None });
         self.work(step)
     }
 
@@ -361,9 +375,16 @@ impl Core {
 
     fn read_done(&mut self, step: &mut Step) -> Result<(), CoreError> {
         if let Some(run) = &mut self.run
-            && let Some((_, Action::CatchUp(_))) = run.reading.take()
+            && let Some((_, action)) = run.reading.take()
         {
-            step.extend(run.controller.caught_up());
+            match action {
+                Action::CatchUp(_) => {
+                    step.extend(run.controller.caught_up());
+                    step.extend(run.controller.requests());
+                }
+                Action::Poll(block) if block.view >= run.late_in_phase_1 => step.extend(run.controller.requests()),
+                Action::Poll(_) | Action::FinalPoll(_) | Action::EndPhase(_) => {}
+            }
         }
         self.work(step)
     }
@@ -486,7 +507,7 @@ impl Core {
         use std::hash::Hash;
         let Core { factory: _, poll_step: _, randomness: _, run, last_read: _, worked_off, finalized } = self;
         (worked_off, finalized, run.is_some()).hash(to);
-        if let Some(Run { controller, agenda, record, reading, commit }) = run {
+        if let Some(Run { controller, agenda, late_in_phase_1: _, record, reading, commit }) = run {
             controller.digest(to);
             agenda.hash(to);
             record.digest(to);
@@ -506,9 +527,11 @@ impl Core {
 }
 
 impl Run {
-    /// Whether it goes through phases that were over when the node was started: what comes now is too late for them.
-    fn makes_up_for_phases(&self) -> bool {
-        self.controller.catches_up() && self.agenda.phases_over() > 0
+    /// Whether it is in phase 1, and not only because it goes through phases that were over when the node was started: what
+    /// comes now is too late for those.
+    fn takes_shares(&self) -> bool {
+        let makes_up = self.controller.catches_up() && self.agenda.phases_over() > 0;
+        self.controller.phase() == Phase::Sharing && !makes_up
     }
 
     fn awaits(&self, read: ReadId) -> bool {
@@ -520,6 +543,12 @@ fn challenge(randomness: &mut dyn Randomness) -> Result<[u8; 32], RandomnessErro
     let mut bytes = [0; 32];
     randomness.fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Half of phase 1 is for shares to come by themselves.
+fn middle_of_phase_1(setup: &EpochSetup) -> View {
+    let [last, ..] = setup.phase_final_views;
+    View(setup.first_view.0 + last.0.saturating_sub(setup.first_view.0) / 2)
 }
 
 /// The newest key that is committed for the chain's epoch or an earlier one.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
-use crate::network::InboundError;
+use crate::network::{Delivery, InboundError};
 
 /// Private messages that wait at most, from all senders together.
 pub const INBOUND_LIMIT: usize = 1000;
@@ -15,7 +15,7 @@ pub const INBOUND_LIMIT_PER_SENDER: usize = 16;
 /// that nobody is crowded out by another.
 #[derive(Default)]
 pub struct FairQueue {
-    senders: BTreeMap<NodeId, VecDeque<PrivateMessage>>,
+    senders: BTreeMap<NodeId, VecDeque<Delivery>>,
     total: usize,
     /// The sender served last; the next in order has its turn.
     served: Option<NodeId>,
@@ -43,15 +43,22 @@ impl FairQueue {
         self.dropped
     }
 
-    /// Adds a message.
+    /// Adds a message. One that says the same as one of its sender's that waits takes that one's place.
     ///
     /// # Errors
     /// It is too large, or its sender's or the whole queue's limit is reached.
-    pub fn push(&mut self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
-        let result = self.admit(&from, &message);
+    pub fn push(&mut self, delivery: Delivery) -> Result<(), InboundError> {
+        let Delivery { from, message, .. } = &delivery;
+        let waiting = self.senders.get_mut(from).into_iter().flatten();
+        if let Some(again) = waiting.into_iter().find(|waiting| waiting.message.ct_eq(message)) {
+            // Its sender has given up waiting for the first one's receipt, and waits for this one's.
+            again.receipt = delivery.receipt;
+            return Ok(());
+        }
+        let result = self.admit(from, message);
         match result {
             Ok(()) => {
-                self.senders.entry(from).or_default().push_back(message);
+                self.senders.entry(*from).or_default().push_back(delivery);
                 self.total += 1;
             }
             Err(_) => self.dropped += 1,
@@ -59,15 +66,21 @@ impl FairQueue {
         result
     }
 
+    /// Lets go of all that wait; none of them is confirmed.
+    pub fn clear(&mut self) {
+        self.senders.clear();
+        self.total = 0;
+    }
+
     /// Takes the next message: each sender in turn has one taken.
-    pub fn pop(&mut self) -> Option<(NodeId, PrivateMessage)> {
+    pub fn pop(&mut self) -> Option<Delivery> {
         use std::ops::Bound::{Excluded, Unbounded};
         let after = self.served.map_or(Unbounded, Excluded);
         let next = self.senders.range((after, Unbounded)).next().or_else(|| self.senders.iter().next());
         let from = *next?.0;
-        let message = self.take(&from, VecDeque::pop_front)?;
+        let delivery = self.take(&from, VecDeque::pop_front)?;
         self.served = Some(from);
-        Some((from, message))
+        Some(delivery)
     }
 
     fn admit(&mut self, from: &NodeId, message: &PrivateMessage) -> Result<(), InboundError> {
@@ -95,8 +108,8 @@ impl FairQueue {
     fn take(
         &mut self,
         from: &NodeId,
-        end: impl FnOnce(&mut VecDeque<PrivateMessage>) -> Option<PrivateMessage>,
-    ) -> Option<PrivateMessage> {
+        end: impl FnOnce(&mut VecDeque<Delivery>) -> Option<Delivery>,
+    ) -> Option<Delivery> {
         let queue = self.senders.get_mut(from)?;
         let message = end(queue)?;
         if queue.is_empty() {

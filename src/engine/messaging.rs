@@ -17,9 +17,7 @@ use super::mail::{DispatcherInput, Job};
 use super::outbox::Outbox;
 use super::retry::{MAX_WAIT, RetryPolicy};
 use super::tunnel::BrokerTunnel;
-use crate::committee::NodeId;
-use crate::envelope::PrivateMessage;
-use crate::network::{Inbound, InboundError, Network};
+use crate::network::{Delivery, Inbound, InboundError, Network};
 use crate::sync::{now, random};
 
 /// Inputs the dispatcher's inbox holds at most.
@@ -97,6 +95,7 @@ impl MessagingEngine {
                 panicked("sender"),
             )?);
         }
+        tunnel.open(true);
         tunnel.connect_dispatcher(dispatcher);
         Ok(engine)
     }
@@ -107,12 +106,13 @@ impl MessagingEngine {
         self.inbound.clone()
     }
 
-    /// Takes a private message that the network has received. `origin` must be authenticated by the network.
+    /// Takes a private message that the network has received, and whose sender it has authenticated. Whether it has been taken
+    /// for good is told by its receipt.
     ///
     /// # Errors
     /// It is too large, or too many wait; the network should tell the sender, which tries again later.
-    pub fn process(&self, origin: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
-        self.inbound.deliver(origin, message)
+    pub fn process(&self, delivery: Delivery) -> Result<(), InboundError> {
+        self.inbound.deliver(delivery)
     }
 
     /// Stops the threads, whatever they are waiting for, and waits until they have ended.
@@ -122,6 +122,7 @@ impl MessagingEngine {
     pub fn stop(&self) -> Result<(), Stuck> {
         self.dispatcher.stop();
         self.senders.iter().for_each(Mailbox::stop);
+        self.inbound.tunnel.open(false);
         self.network.shutdown();
         let deadline = now() + STOP_LIMIT;
         self.workers.iter().map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
@@ -136,11 +137,11 @@ pub struct InboundHandle {
 }
 
 impl Inbound for InboundHandle {
-    fn deliver(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
+    fn deliver(&self, delivery: Delivery) -> Result<(), InboundError> {
         if self.dispatcher.is_stopped() {
             return Err(InboundError::Stopped);
         }
-        self.tunnel.arrived(from, message)
+        self.tunnel.arrived(delivery)
     }
 }
 

@@ -323,8 +323,8 @@ impl Runner {
             if !self.core.wants_private() || inbox.is_stopped() {
                 return Ok(());
             }
-            let Some((from, message)) = self.tunnel.take() else { return Ok(()) };
-            self.step(Input::Private(from, message))?;
+            let Some(delivery) = self.tunnel.take() else { return Ok(()) };
+            self.step(Input::Private(delivery))?;
         }
         self.tunnel.wake_reactor();
         Ok(())
@@ -348,6 +348,10 @@ impl Runner {
         let told = match effect {
             Effect::SendPrivate { to, message } => {
                 self.tunnel.send(to, message);
+                Ok(())
+            }
+            Effect::Confirm(receipt) => {
+                receipt.confirm();
                 Ok(())
             }
             Effect::Read(request) => self.board.poller.try_send(PollerInput::Read(request)),

@@ -5,6 +5,7 @@ use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, Snapshot};
+use crate::network::{Delivery, Receipt};
 use crate::store::{Batch, CommittedKey, Dealing, DkgState, EpochRecord, Journal, ReceivedShare, StoreError};
 
 /// What the store knows of the epochs an event is about, read before the step.
@@ -59,8 +60,8 @@ pub enum Input {
     Start(Box<Snapshot>, Box<Recalled>),
     /// The chain has moved on; with what the event calls for ([`Recalled::for_event`]).
     Event(Box<ProtocolEvent>, Option<Box<Recalled>>),
-    /// A private message has arrived from this (authenticated) node.
-    Private(NodeId, PrivateMessage),
+    /// A private message has arrived.
+    Private(Delivery),
     /// Part of what was read from the board.
     Page {
         /// Which read.
@@ -101,6 +102,8 @@ pub enum Effect {
         /// What.
         message: PrivateMessage,
     },
+    /// Confirm to its sender that a private message has been taken for good.
+    Confirm(Receipt),
     /// Post a broadcast.
     Post {
         /// The run it belongs to.

@@ -11,7 +11,7 @@ use super::mail::{DispatcherInput, Outbound, ReactorInput};
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::epoch::InstanceId;
-use crate::network::InboundError;
+use crate::network::{Delivery, InboundError};
 use crate::sync::Mutex;
 
 /// Joins one [`MessagingEngine`](super::MessagingEngine) to one [`ReactorEngine`](super::ReactorEngine). Clones are the same
@@ -21,9 +21,16 @@ pub struct BrokerTunnel(Arc<Ends>);
 
 #[derive(Default)]
 struct Ends {
-    inbound: Mutex<FairQueue>,
+    inbound: Mutex<Waiting>,
     reactor: Mutex<Option<Mailbox<ReactorInput>>>,
     dispatcher: Mutex<Option<Mailbox<DispatcherInput>>>,
+}
+
+/// What has arrived.
+#[derive(Default)]
+struct Waiting {
+    queue: FairQueue,
+    closed: bool,
 }
 
 impl BrokerTunnel {
@@ -41,10 +48,22 @@ impl BrokerTunnel {
     }
 
     /// Puts a message that has arrived where the reactor finds it.
-    pub(super) fn arrived(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError> {
-        self.0.inbound.lock().push(from, message)?;
+    pub(super) fn arrived(&self, delivery: Delivery) -> Result<(), InboundError> {
+        match &mut *self.0.inbound.lock() {
+            Waiting { closed: true, .. } => return Err(InboundError::Stopped),
+            Waiting { queue, .. } => queue.push(delivery)?,
+        }
         self.wake_reactor();
         Ok(())
+    }
+
+    /// Takes messages, or refuses them and lets go of those that wait: nobody is left waiting for a receipt.
+    pub(super) fn open(&self, open: bool) {
+        let mut waiting = self.0.inbound.lock();
+        waiting.closed = !open;
+        if !open {
+            waiting.queue.clear();
+        }
     }
 
     /// Makes the reactor look for messages that have arrived.
@@ -55,13 +74,13 @@ impl BrokerTunnel {
     }
 
     /// The next message that has arrived.
-    pub(super) fn take(&self) -> Option<(NodeId, PrivateMessage)> {
-        self.0.inbound.lock().pop()
+    pub(super) fn take(&self) -> Option<Delivery> {
+        self.0.inbound.lock().queue.pop()
     }
 
     /// Messages refused or pushed out so far, because they or their sender's queue were too large.
     pub fn dropped(&self) -> u64 {
-        self.0.inbound.lock().dropped()
+        self.0.inbound.lock().queue.dropped()
     }
 
     /// Hands a message to the sender threads; never waits.

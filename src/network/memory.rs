@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Inbound, Network, NetworkError};
+use super::receipt::Hush;
+use super::{Delivery, Inbound, Network, NetworkError, Receipt};
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::sync::Mutex;
+
+/// How long a sender waits for the receiver's word. The message may still be taken after that; it is then sent twice.
+pub const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 
 /// Joins nodes in one process. Clones are the same network.
 #[derive(Clone, Default)]
@@ -18,6 +23,15 @@ pub struct MemoryNetwork {
 pub struct MemoryPort {
     network: MemoryNetwork,
     me: NodeId,
+    calls: Mutex<Calls>,
+}
+
+/// The calls in flight; a node has a few sender threads.
+#[derive(Default)]
+struct Calls {
+    shut_down: bool,
+    next: u64,
+    waiting: BTreeMap<u64, Hush>,
 }
 
 impl MemoryNetwork {
@@ -28,7 +42,7 @@ impl MemoryNetwork {
 
     /// What the node `me` sends through.
     pub fn port(&self, me: NodeId) -> MemoryPort {
-        MemoryPort { network: self.clone(), me }
+        MemoryPort { network: self.clone(), me, calls: Mutex::new(Calls::default()) }
     }
 
     /// From now on messages to `node` are delivered here.
@@ -42,6 +56,30 @@ impl Network for MemoryPort {
         let inbound = self.network.nodes.lock().get(to).cloned();
         let unreachable = |why: String| NetworkError::Unreachable(*to, why);
         let inbound = inbound.ok_or_else(|| unreachable("it is not running".into()))?;
-        inbound.deliver(self.me, message.clone()).map_err(|error| unreachable(error.to_string()))
+        let (receipt, answer) = Receipt::awaited();
+        let call = {
+            let mut calls = self.calls.lock();
+            if calls.shut_down {
+                return Err(NetworkError::ShutDown);
+            }
+            calls.next = calls.next.wrapping_add(1);
+            let call = calls.next;
+            calls.waiting.insert(call, answer.hush());
+            call
+        };
+        let delivery = Delivery { from: self.me, message: message.clone(), receipt };
+        let taken = inbound.deliver(delivery).map(|()| answer.wait(CONFIRM_LIMIT));
+        self.calls.lock().waiting.remove(&call);
+        match taken {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(unreachable("it has not confirmed the message".into())),
+            Err(error) => Err(unreachable(error.to_string())),
+        }
+    }
+
+    fn shutdown(&self) {
+        let mut calls = self.calls.lock();
+        calls.shut_down = true;
+        calls.waiting.values().for_each(Hush::hush);
     }
 }

@@ -5,8 +5,10 @@
 //! [`MessagingEngine::inbound`](crate::engine::MessagingEngine::inbound).
 
 mod memory;
+mod receipt;
 
-pub use memory::{MemoryNetwork, MemoryPort};
+pub use memory::{CONFIRM_LIMIT, MemoryNetwork, MemoryPort};
+pub use receipt::{Answer, Receipt};
 
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
@@ -39,13 +41,24 @@ pub enum InboundError {
     Stopped,
 }
 
+/// A private message that has arrived.
+pub struct Delivery {
+    /// Who sent it; the network has authenticated it.
+    pub from: NodeId,
+    /// What it is.
+    pub message: PrivateMessage,
+    /// The receiver's word for it, which the sender waits for.
+    pub receipt: Receipt,
+}
+
 /// Where a network hands what it has received; a node's [`InboundHandle`](crate::engine::InboundHandle) is one.
 pub trait Inbound: Send + Sync {
-    /// Takes a private message whose sender the network has authenticated.
+    /// Takes a private message; returns at once. Whether it has been taken for good is told by its receipt, later: when the
+    /// run that it belongs to has begun here, and the share is durable.
     ///
     /// # Errors
     /// See [`InboundError`]; the network should tell the sender.
-    fn deliver(&self, from: NodeId, message: PrivateMessage) -> Result<(), InboundError>;
+    fn deliver(&self, delivery: Delivery) -> Result<(), InboundError>;
 }
 
 /// A host's network, as the engine uses it.
@@ -53,7 +66,7 @@ pub trait Inbound: Send + Sync {
 /// The channel must be confidential and authenticated: shares travel on it as they are. Calls may block; after
 /// [`shutdown`](Self::shutdown) all of them, also those in flight, must return promptly.
 pub trait Network: Send + Sync {
-    /// Delivers one message; returns once the receiver has taken it.
+    /// Delivers one message; returns once the receiver has confirmed it, or after a while in which it has not.
     ///
     /// # Errors
     /// See [`NetworkError`]; the message is then sent again later.

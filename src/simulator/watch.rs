@@ -13,7 +13,7 @@ use crate::committee::threshold;
 use crate::engine::{
     EngineEvent, INBOUND_LIMIT, OUTBOUND_LIMIT, POST_LIMIT, REACTOR_INBOX, REPORTS_PER_NODE, RunReport, Verify,
 };
-use crate::envelope::{BroadcastMessage, PrivateMessage};
+use crate::envelope::{BroadcastMessage, PrivateKind, PrivateMessage};
 use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header};
 use crate::hex;
 use crate::protocol::{Broadcast, Disqualification};
@@ -283,6 +283,9 @@ impl Watch {
     // What honest members do.
 
     pub(super) fn sends(&mut self, member: usize, to: usize, message: &PrivateMessage) {
+        if message.kind == PrivateKind::ShareRequest {
+            return self.mark("private share pull", "asked");
+        }
         let data = message.data.expose();
         SECRETS.with_borrow_mut(|secrets| secrets.forbid(data.get(1..).unwrap_or_default()));
         self.once(member, format!("share for member {to} in {}", message.dkg_instance_id), data.to_vec());

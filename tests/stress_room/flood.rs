@@ -137,5 +137,5 @@ impl Flooder {
 }
 
 fn junk(length: usize) -> PrivateMessage {
-    PrivateMessage { data: SecretBytes::new(vec![0; length]), dkg_instance_id: "dkg-stress-junk".into() }
+    PrivateMessage::protocol(SecretBytes::new(vec![0; length]), "dkg-stress-junk")
 }

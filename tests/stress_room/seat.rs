@@ -13,7 +13,7 @@ use dkg_engine::engine::{
 };
 use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{EpochCounter, EpochPhase, View};
-use dkg_engine::network::{InboundError, MemoryNetwork};
+use dkg_engine::network::{Delivery, InboundError, MemoryNetwork, Receipt};
 use dkg_engine::store::{DkgState, KeyStatus, MemoryStore};
 use parking_lot::Mutex;
 
@@ -256,8 +256,13 @@ impl Seat {
         if stopped.is_ok() {
             mail.grave.close();
         }
-        let message = PrivateMessage { data: SecretBytes::new(vec![0; 33]), dkg_instance_id: String::new() };
-        assert_eq!(mail.engine.process(self.id, message), Err(InboundError::Stopped), "{}", self.id);
+        let message = PrivateMessage::protocol(SecretBytes::new(vec![0; 33]), "");
+        assert_eq!(
+            mail.engine.process(Delivery { from: self.id, message, receipt: Receipt::none() }),
+            Err(InboundError::Stopped),
+            "{}",
+            self.id
+        );
         self.ended.push(Ended::Mail(mail));
     }
 

@@ -127,7 +127,7 @@ pub fn private_envelope(data: &[u8]) {
         length => String::from_utf8_lossy(choices.take(usize::from(length))).into_owned(),
     };
     let body = choices.0;
-    let message = PrivateMessage { data: SecretBytes::new(body.to_vec()), dkg_instance_id: name.clone() };
+    let message = PrivateMessage::protocol(SecretBytes::new(body.to_vec()), name.clone());
     assert_eq!(message.fits(), body.len() <= MAX_PRIVATE_BYTES && name.len() <= MAX_INSTANCE_BYTES);
     let shown = format!("{message:?}");
     assert!(shown.chars().count() <= 80 + 60, "a log line as long as what it is about");

@@ -184,7 +184,7 @@ impl Drop for Flood {
 impl Targets {
     /// One burst. What is refused on the way is meant to be.
     fn flood(&self, instance: &str, closed: &Receiver<()>, entry: impl Fn(usize) -> Option<Vec<u8>>) {
-        let share = PrivateMessage { data: SecretBytes::new(vec![0; 33]), dkg_instance_id: instance.to_owned() };
+        let share = PrivateMessage::protocol(SecretBytes::new(vec![0; 33]), instance);
         for number in 0..FLOOD_MESSAGES {
             if closed.try_recv() == Err(TryRecvError::Disconnected) {
                 return;

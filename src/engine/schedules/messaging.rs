@@ -136,7 +136,7 @@ fn a_stop_at_any_moment_ends_all_threads_and_nothing_is_sent_or_taken_after_it()
             let engine = engine.clone();
             move || {
                 for number in 0..3 {
-                    let _taken_or_stopped = engine.process(node(2), message(&run(1), number));
+                    let _taken_or_stopped = engine.process(delivery(2, message(&run(1), number)));
                 }
             }
         });
@@ -145,7 +145,7 @@ fn a_stop_at_any_moment_ends_all_threads_and_nothing_is_sent_or_taken_after_it()
             thread::spawn(move || {
                 assert_eq!(engine.stop(), Ok(()));
                 peers.0.update(|calls| calls.over = true);
-                assert_eq!(engine.process(node(2), message(&run(1), 3)), Err(InboundError::Stopped));
+                assert_eq!(engine.process(delivery(2, message(&run(1), 3))), Err(InboundError::Stopped));
             })
         };
         for thread in [talking, hearing, stop(), stop()] {

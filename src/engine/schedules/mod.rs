@@ -8,6 +8,7 @@ mod whiteboard;
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::epoch::{EpochCounter, Header, InstanceId, View};
+use crate::network::{Delivery, Receipt};
 use crate::secret::SecretBytes;
 
 fn node(number: u8) -> NodeId {
@@ -18,8 +19,12 @@ fn run(epoch: u64) -> InstanceId {
     InstanceId::new("schedules", EpochCounter(epoch))
 }
 
+fn delivery(from: u8, message: PrivateMessage) -> Delivery {
+    Delivery { from: node(from), message, receipt: Receipt::none() }
+}
+
 fn message(run: &InstanceId, number: usize) -> PrivateMessage {
-    PrivateMessage { data: SecretBytes::new(vec![number as u8]), dkg_instance_id: run.as_str().to_owned() }
+    PrivateMessage::protocol(SecretBytes::new(vec![number as u8]), run.as_str())
 }
 
 /// A block that covers so many posts.

@@ -1,10 +1,11 @@
 //! The BrokerTunnel between a flood of private messages and a reactor that has events to see to.
 
-use super::{block, message, node, run};
+use super::{block, delivery, message, run};
 use crate::engine::BrokerTunnel;
 use crate::engine::lifecycle::{Received, inbox};
 use crate::engine::mail::ReactorInput;
 use crate::epoch::ProtocolEvent;
+use crate::network::Delivery;
 use crate::sync::explore::explore;
 use crate::sync::thread;
 
@@ -20,7 +21,7 @@ fn every_message_and_every_event_arrives_however_they_crowd() {
             let tunnel = tunnel.clone();
             thread::spawn(move || {
                 for number in 0..EACH {
-                    assert_eq!(tunnel.arrived(node(flooder as u8), message(&run(1), number)), Ok(()));
+                    assert_eq!(tunnel.arrived(delivery(flooder as u8, message(&run(1), number))), Ok(()));
                 }
             })
         };
@@ -35,7 +36,7 @@ fn every_message_and_every_event_arrives_however_they_crowd() {
         });
         let (mut messages, mut events) = ([0; FLOODERS], 0);
         loop {
-            while let Some((from, message)) = tunnel.take() {
+            while let Some(Delivery { from, message, .. }) = tunnel.take() {
                 let next = &mut messages[usize::from(from.as_bytes()[0])];
                 assert_eq!(usize::from(message.data.expose()[0]), *next);
                 *next += 1;

@@ -47,7 +47,7 @@ impl Script {
     }
 
     pub(super) fn private(&self, to: usize, data: SecretBytes, instance: &InstanceId) -> Act {
-        Act::Send(to, PrivateMessage { data, dkg_instance_id: instance.as_str().to_owned() })
+        Act::Send(to, PrivateMessage::protocol(data, instance.as_str()))
     }
 
     /// A time between two others.
@@ -301,7 +301,7 @@ impl Script {
                 }
                 for &to in honest {
                     let share = self.dealing.shares.get(to).map_or_else(|| SecretBytes::new(Vec::new()), encode_share);
-                    let message = PrivateMessage { data: share, dkg_instance_id: instance.as_str().to_owned() };
+                    let message = PrivateMessage::protocol(share, instance.as_str());
                     acts.push(Act::StrangerSends(to, message));
                 }
             }

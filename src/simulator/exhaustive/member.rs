@@ -12,8 +12,9 @@ use crate::bls::{Index, SecretKey};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::engine::{Core, Effect, EngineEvent, Input, ReadId, ReadRequest, Recalled, RunReport};
-use crate::envelope::BroadcastMessage;
+use crate::envelope::{BroadcastMessage, PrivateKind, PrivateMessage};
 use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, ProtocolEvent, RunHistory, Snapshot};
+use crate::network::{Delivery, Receipt};
 use crate::secret::SecretBytes;
 use crate::store::{Change, DkgState, KeyStatus, MemoryStore, RecordId, RecordKind, SafeKey, Store};
 
@@ -214,10 +215,7 @@ impl Member {
         member.keep(state);
         let own = || Private {
             label: "its own",
-            message: crate::envelope::PrivateMessage {
-                data: SecretBytes::new(Vec::new()),
-                dkg_instance_id: String::new(),
-            },
+            message: PrivateMessage::protocol(SecretBytes::new(Vec::new()), String::new()),
         };
         let shares =
             Index::all(scene.size).map(|to| scene.node_id(to).and_then(|to| dealt.remove(&to)).unwrap_or_else(own));
@@ -298,7 +296,7 @@ impl Member {
             return crashes.then_some(Move::Restart { number, cuts }).into_iter().collect();
         };
         let mut moves = Vec::new();
-        if core.wants_private() {
+        if core.takes_shares() {
             for from in Index::all(scene.size).filter(|from| *from != self.me && state.private & bit(*from) == 0) {
                 let variants = shares.get(usize::from(from)).and_then(|to| to.get(usize::from(self.me)));
                 let count = variants.map_or(0, Vec::len);
@@ -427,7 +425,9 @@ impl Member {
                 let variants = shares.get(usize::from(*from)).and_then(|to| to.get(usize::from(self.me)));
                 let private = variants.and_then(|variants| variants.get(usize::from(*variant)));
                 let (Some(private), Some(from)) = (private, scene.node_id(*from)) else { return Ok(None) };
-                self.feed(next, Input::Private(from, private.message.clone()), false, scene, posts, None).map(Some)
+                let (message, receipt) = (private.message.clone(), Receipt::none());
+                let input = Input::Private(Delivery { from, message, receipt });
+                self.feed(next, input, false, scene, posts, None).map(Some)
             }
             Move::Block { number, cut } => {
                 next.blocks = *number;
@@ -535,6 +535,8 @@ impl Member {
         state.stored = Rc::new(contents(&store)?);
         for effect in effects {
             match effect {
+                // What is asked for is on its way all the time.
+                Effect::SendPrivate { message, .. } if message.kind == PrivateKind::ShareRequest => {}
                 Effect::SendPrivate { to, message } => {
                     say(&mut state, Purpose::Share(to), message.data.expose())?;
                     if let Some(dealt) = &mut dealt {
@@ -549,6 +551,7 @@ impl Member {
                     state.outbox.push(number);
                 }
                 Effect::Submit { result, .. } => say(&mut state, Purpose::Result, format!("{result:?}").as_bytes())?,
+                Effect::Confirm(receipt) => receipt.confirm(),
                 Effect::Read(request) => read(&mut state, request, scene)?,
                 Effect::EndRun(_) => {
                     state.reading = None;

@@ -222,7 +222,7 @@ impl Scene {
         let instance = self.setup.instance.clone();
         let private = |label, data| {
             let dkg_instance_id = instance.as_str().to_owned();
-            Private { label, message: PrivateMessage { data, dkg_instance_id } }
+            Private { label, message: PrivateMessage::protocol(data, dkg_instance_id) }
         };
         self.faulty_shares = Index::all(size)
             .map(|to| {

@@ -41,7 +41,7 @@ impl World {
                 }
             }
             Act::StrangerSends(to, message) => {
-                self.at(self.now + 1, Happening::Arrives { from: STRANGER, to, message, job: None });
+                self.at(self.now + 1, Happening::Arrives { from: STRANGER, to, message, call: None });
             }
             Act::Send(to, message) => {
                 self.timeline.note(self.now, &who, || as_played(format!("sends member {to} a private message")));
@@ -50,7 +50,7 @@ impl World {
                 let at = self.now + dice.random_range(1..=weather.link_ms.min(VIEW_MS - 1));
                 let from = self.config.committee().members().get(member).map(|member| member.node_id);
                 if let Some(from) = from.filter(|_| !self.is_severed(to, member)) {
-                    self.at(at, Happening::Arrives { from, to, message, job: None });
+                    self.at(at, Happening::Arrives { from, to, message, call: None });
                 }
             }
             Act::Submit(instance, result) => {

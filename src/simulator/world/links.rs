@@ -5,12 +5,16 @@ use super::super::defect::Defect;
 use super::super::fault::Fault;
 use super::super::node::instant;
 use super::super::plan::VIEW_MS;
-use super::{Happening, PartOfNode, World};
+use super::{Call, Happening, PartOfNode, World};
 use crate::committee::NodeId;
 use crate::engine::Job;
 use crate::envelope::PrivateMessage;
-use crate::network::NetworkError;
+use crate::network::{Delivery, NetworkError, Receipt};
 use rand::RngExt;
+use std::sync::Arc;
+
+/// How long a sender waits for an answer.
+const CONFIRM_MS: u64 = VIEW_MS;
 
 impl World {
     /// The dispatcher: hands what is due to idle senders.
@@ -50,7 +54,7 @@ impl World {
             // Sometimes it does arrive, and only the acknowledgement is lost.
             let message = job.outbound.message.clone();
             if reachable && dice.random_bool(0.3) {
-                self.at(at, Happening::Arrives { from, to, message, job: None });
+                self.at(at, Happening::Arrives { from, to, message, call: None });
             }
             let result = Err(NetworkError::Unreachable(job.outbound.to, "no answer".into()));
             return self.at(at, Happening::Sent { node: member, life, job: Box::new(job), result });
@@ -58,9 +62,13 @@ impl World {
         let message = job.outbound.message.clone();
         if dice.random_range(0..100) < weather.doubled {
             let again = self.now + dice.random_range(1..=weather.link_ms + VIEW_MS);
-            self.at(again, Happening::Arrives { from, to, message: message.clone(), job: None });
+            self.at(again, Happening::Arrives { from, to, message: message.clone(), call: None });
         }
-        self.at(at, Happening::Arrives { from, to, message, job: Some((member, life, Box::new(job))) });
+        self.counter += 1;
+        let call = self.counter;
+        self.calls.insert(call, Call { node: member, life, job: Box::new(job) });
+        self.at(at, Happening::Arrives { from, to, message, call: Some(call) });
+        self.at(self.now + CONFIRM_MS, Happening::Unanswered(call));
     }
 
     /// Whether nothing gets through between two members, because of the first one's mishaps.
@@ -70,35 +78,57 @@ impl World {
         node.is_cut_off(self.now) || lost.is_some_and(|mishap| mishap.much >> (other % 32) & 1 == 1)
     }
 
-    pub(super) fn arrives(
-        &mut self,
-        from: NodeId,
-        to: usize,
-        message: PrivateMessage,
-        job: Option<(usize, u64, Box<Job>)>,
-    ) {
+    pub(super) fn arrives(&mut self, from: NodeId, to: usize, message: PrivateMessage, call: Option<u64>) {
         let defect = self.defect;
-        let result = match self.nodes.get_mut(&to) {
+        let answers = Arc::clone(&self.answers);
+        let receipt = match call {
+            Some(call) => Receipt::new(move |taken| answers.lock().push((call, taken))),
+            None => Receipt::none(),
+        };
+        let refused = match self.nodes.get_mut(&to) {
             // The coalition takes everything.
-            None => Ok(()),
+            None => {
+                receipt.confirm();
+                None
+            }
             Some(node) => match node.process.as_mut().filter(|_| !node.stopped) {
-                None => Err("it is not running".to_owned()),
+                None => Some("it is not running".to_owned()),
                 Some(process) => {
-                    if defect == Some(Defect::SharesInTheLog) && !process.core.wants_private() {
+                    if defect == Some(Defect::SharesInTheLog) && !process.core.takes_shares() {
                         log::warn!("not wanted: {}", crate::hex::encode(message.data.expose()));
                     }
                     process.arrivals += 1;
                     let stolen =
                         defect == Some(Defect::FailedRunListensOn) && process.listens_on && process.arrivals % 2 == 0;
-                    if stolen { Ok(()) } else { process.private.push(from, message).map_err(|error| error.to_string()) }
+                    if stolen {
+                        receipt.confirm();
+                        None
+                    } else {
+                        process.private.push(Delivery { from, message, receipt }).err().map(|error| error.to_string())
+                    }
                 }
             },
         };
-        if let Err(error) = &result {
-            self.watch.mark("refused private message", error.clone());
-        }
         self.turn_soon(to);
-        if let Some((node, life, job)) = job {
+        if let Some(error) = refused {
+            self.watch.mark("refused private message", error.clone());
+            if let Some(call) = call {
+                self.answered(call, Err(error));
+            }
+        }
+    }
+
+    /// Brings back to their senders what receivers have said.
+    pub(super) fn take_answers(&mut self) {
+        let answers = std::mem::take(&mut *self.answers.lock());
+        for (call, taken) in answers {
+            let result = if taken { Ok(()) } else { Err("it has not confirmed the message".to_owned()) };
+            self.answered(call, result);
+        }
+    }
+
+    pub(super) fn answered(&mut self, call: u64, result: Result<(), String>) {
+        if let Some(Call { node, life, job }) = self.calls.remove(&call) {
             let result = result.map_err(|why| NetworkError::Unreachable(job.outbound.to, why));
             self.at(self.now + 1, Happening::Sent { node, life, job, result });
         }

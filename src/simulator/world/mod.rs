@@ -29,6 +29,7 @@ use crate::engine::Job;
 use crate::envelope::PrivateMessage;
 use crate::epoch::{ProtocolEvent, View};
 use crate::network::NetworkError;
+use parking_lot::Mutex;
 use rand::rand_core::Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,8 +54,10 @@ enum Happening {
     Block(View),
     /// A node hears of something on the chain.
     Told { node: usize, life: u64, event: Box<ProtocolEvent> },
-    /// A private message arrives. The sending node's job, if an honest one sent it, goes back with what came of it.
-    Arrives { from: NodeId, to: usize, message: PrivateMessage, job: Option<(usize, u64, Box<Job>)> },
+    /// A private message arrives. If an honest node waits for an answer, the call has a number.
+    Arrives { from: NodeId, to: usize, message: PrivateMessage, call: Option<u64> },
+    /// A call has waited long enough for its answer.
+    Unanswered(u64),
     /// A sender has done its work.
     Sent { node: usize, life: u64, job: Box<Job>, result: Result<(), NetworkError> },
     /// A node works on one thing that waits for it.
@@ -90,6 +93,16 @@ struct Log {
     posts: usize,
 }
 
+/// A private message on its way, for the answer to which a sender waits.
+struct Call {
+    node: usize,
+    life: u64,
+    job: Box<Job>,
+}
+
+/// Calls that have been answered, with whether the message was taken.
+type Answers = Arc<Mutex<Vec<(u64, bool)>>>;
+
 /// Where in a step a node is killed.
 #[derive(Clone, Copy, Debug)]
 enum CrashPoint {
@@ -111,6 +124,8 @@ pub(super) struct World {
     counter: u64,
     nodes: BTreeMap<usize, Node>,
     coalition: Coalition,
+    calls: BTreeMap<u64, Call>,
+    answers: Answers,
     chain: Chain,
     watch: Watch,
     verified: Arc<Verified>,
@@ -153,6 +168,8 @@ impl World {
             counter: 0,
             nodes: BTreeMap::new(),
             coalition: Coalition::new(plan),
+            calls: BTreeMap::new(),
+            answers: Answers::default(),
             chain,
             watch: Watch::new(plan),
             verified: Arc::default(),
@@ -191,6 +208,7 @@ impl World {
             self.now = at;
             self.clock.store(GENESIS_MS + at, Ordering::Relaxed);
             self.happen(happening);
+            self.take_answers();
         }
         let states = self
             .nodes
@@ -237,7 +255,8 @@ impl World {
                     self.turn_soon(node);
                 }
             }
-            Happening::Arrives { from, to, message, job } => self.arrives(from, to, message, job),
+            Happening::Arrives { from, to, message, call } => self.arrives(from, to, message, call),
+            Happening::Unanswered(call) => self.answered(call, Err("it has not confirmed the message".to_owned())),
             Happening::Sent { node, life, job, result } => {
                 let random = self.dice(Draw::Turn).next_u64();
                 let now = instant(self.base, self.now);

@@ -53,7 +53,7 @@ impl World {
         let Some(process) = self.nodes.get_mut(&member).and_then(|node| node.process.as_mut()) else { return };
         let private = if process.core.wants_private() { process.private.pop() } else { None };
         let input = match private {
-            Some((from, message)) => Some(Input::Private(from, message)),
+            Some(delivery) => Some(Input::Private(delivery)),
             None => process.inbox.pop_front().and_then(|waiting| self.recall(member, waiting)),
         };
         if let Some(input) = input {
@@ -198,6 +198,7 @@ impl World {
                 self.on_process(member, |process| process.outbox.add(Outbound { to, message }, now));
                 self.due_soon(member, PartOfNode::Outbox);
             }
+            Effect::Confirm(receipt) => receipt.confirm(),
             Effect::Read(request) => self.begin_read(member, request),
             Effect::Post { instance, content } => {
                 self.watch.posts(member, &content);
