@@ -328,7 +328,7 @@ fn private_messages_that_come_before_the_run_begins_are_there_when_it_does() {
     for node in &world.nodes[1..] {
         node.reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), run.clone());
     }
-    world.delivered.wait("the shares", |count| (*count >= 4).then_some(()));
+    world.delivered.wait("the shares", |count| (*count >= 2).then_some(()));
     world.nodes[0].reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), run.clone());
     world.board.wait_for_posts(3);
     world.delivered.wait("the shares", |count| (*count >= 6).then_some(()));

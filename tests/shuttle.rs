@@ -235,7 +235,9 @@ impl Node {
         let host = Arc::new(Host { me, world: world.clone(), port, store, notes });
         host.notes.update(|notes| notes.failing = choose(FAILING + 1));
         let tunnel = BrokerTunnel::new();
-        let messaging = MessagingEngine::new(host.clone(), tunnel.clone(), MessagingEngineConfig::default()).unwrap();
+        // A scheduler may let any wait for a receipt end too soon, again and again.
+        let config = MessagingEngineConfig { retry_max: 1_000, ..MessagingEngineConfig::default() };
+        let messaging = MessagingEngine::new(host.clone(), tunnel.clone(), config).unwrap();
         let messaging = Arc::new(messaging);
         world.network.attach(me, messaging.inbound());
         let reactor = ReactorEngine::new(ReactorParts {

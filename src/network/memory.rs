@@ -51,11 +51,21 @@ impl MemoryNetwork {
     }
 }
 
+impl MemoryPort {
+    /// Delivers one message without waiting for the receiver's word, which goes to `receipt`.
+    ///
+    /// # Errors
+    /// The receiver is not running, or does not let the message in.
+    pub fn post(&self, to: &NodeId, message: PrivateMessage, receipt: Receipt) -> Result<(), NetworkError> {
+        let unreachable = |why: String| NetworkError::Unreachable(*to, why);
+        let inbound = self.network.nodes.lock().get(to).cloned();
+        let inbound = inbound.ok_or_else(|| unreachable("it is not running".into()))?;
+        inbound.deliver(Delivery { from: self.me, message, receipt }).map_err(|error| unreachable(error.to_string()))
+    }
+}
+
 impl Network for MemoryPort {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
-        let inbound = self.network.nodes.lock().get(to).cloned();
-        let unreachable = |why: String| NetworkError::Unreachable(*to, why);
-        let inbound = inbound.ok_or_else(|| unreachable("it is not running".into()))?;
         let (receipt, answer) = Receipt::awaited();
         let call = {
             let mut calls = self.calls.lock();
@@ -67,13 +77,12 @@ impl Network for MemoryPort {
             calls.waiting.insert(call, answer.hush());
             call
         };
-        let delivery = Delivery { from: self.me, message: message.clone(), receipt };
-        let taken = inbound.deliver(delivery).map(|()| answer.wait(CONFIRM_LIMIT));
+        let taken = self.post(to, message.clone(), receipt).map(|()| answer.wait(CONFIRM_LIMIT));
         self.calls.lock().waiting.remove(&call);
         match taken {
             Ok(true) => Ok(()),
-            Ok(false) => Err(unreachable("it has not confirmed the message".into())),
-            Err(error) => Err(unreachable(error.to_string())),
+            Ok(false) => Err(NetworkError::Unreachable(*to, "it has not confirmed the message".into())),
+            Err(error) => Err(error),
         }
     }
 

@@ -12,7 +12,7 @@ use dkg_engine::bls::SecretKey;
 use dkg_engine::committee::NodeId;
 use dkg_engine::envelope::{BroadcastMessage, MAX_POST_BYTES, MAX_PRIVATE_BYTES, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, InstanceId, View};
-use dkg_engine::network::{MemoryPort, Network};
+use dkg_engine::network::{MemoryPort, Receipt};
 use parking_lot::Mutex;
 
 use super::chain::Chain;
@@ -105,7 +105,8 @@ impl Flooder {
                 (1, _) => junk(MAX_PRIVATE_BYTES + 1),
                 _ => junk(33),
             };
-            if self.port.send(receiver, &message).is_ok() {
+            // A flood waits for no answer.
+            if self.port.post(receiver, message, Receipt::none()).is_ok() {
                 taken.fetch_add(1, Ordering::SeqCst);
             }
         }

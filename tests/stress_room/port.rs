@@ -42,4 +42,8 @@ impl Network for Port {
         self.shares.update(|shares| shares.entry(run).or_default().insert((self.me, *to)));
         Ok(())
     }
+
+    fn shutdown(&self) {
+        self.inner.shutdown();
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{message, node, run};
+use super::{delivery, message, node, run};
 use crate::committee::NodeId;
 use crate::engine::{BrokerTunnel, MessagingEngine, MessagingEngineConfig, SENDER_THREADS};
 use crate::envelope::PrivateMessage;
