@@ -10,11 +10,15 @@ mod id;
 mod journal;
 mod memory;
 mod record;
+#[cfg(feature = "file-store")]
+pub mod seal;
 
 pub use id::{RecordId, RecordKind};
 pub use journal::{Dealing, Journal, ReceivedShare};
 pub use memory::MemoryStore;
 pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, TransitionError};
+#[cfg(feature = "file-store")]
+pub use seal::Unlock;
 
 use std::sync::Arc;
 
@@ -230,4 +234,15 @@ impl Batch {
         let Batch { keys, dealing, shares, closed, prune_for } = self;
         keys.is_empty() && dealing.is_none() && shares.is_empty() && closed.is_none() && prune_for.is_none()
     }
+}
+
+/// Makes what was created, renamed or removed at `path` durable: the folder's own list of files.
+#[cfg(feature = "file-store")]
+fn sync_folder(path: &std::path::Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => std::path::Path::new("."),
+    };
+    // Only unix lets a folder be opened for that.
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
