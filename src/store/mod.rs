@@ -6,6 +6,8 @@
 //! Only a committed key is safe to sign with, and it has a type of its own, [`CommittedKey`], which exists only where the
 //! chain's evidence has been compared with the key.
 
+#[cfg(feature = "file-store")]
+pub mod file;
 mod id;
 mod journal;
 mod memory;
@@ -13,6 +15,8 @@ mod record;
 #[cfg(feature = "file-store")]
 pub mod seal;
 
+#[cfg(feature = "file-store")]
+pub use file::{FileError, FileStore, Owner};
 pub use id::{RecordId, RecordKind};
 pub use journal::{Dealing, Journal, ReceivedShare};
 pub use memory::MemoryStore;
