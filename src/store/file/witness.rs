@@ -86,7 +86,9 @@ impl Witness {
             for (place, bytes) in PLACES.into_iter().zip(&mut bytes) {
                 let room = size.saturating_sub(place * STRIDE).min(SEALED_BYTES as u64);
                 let room = usize::try_from(room).unwrap_or(SEALED_BYTES);
-                self.medium.read(place * STRIDE, &mut bytes[..room])?;
+                if room > 0 {
+                    self.medium.read(place * STRIDE, &mut bytes[..room])?;
+                }
             }
             Ok(bytes)
         };
