@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +23,7 @@ use dkg_engine::store::{
     StoreError, Unlock,
 };
 use folder::Folder;
+use parking_lot::Mutex;
 use redb::ReadableTable as _;
 
 /// A folder with a key file, and a place for a store.
@@ -520,4 +522,58 @@ fn what_the_system_refuses_is_said_with_the_files_name() {
         matches!(refused(io::ErrorKind::PermissionDenied), FileError::NoAccess { path, .. } if path == room.path())
     );
     assert!(matches!(refused(io::ErrorKind::Other), FileError::Io { path, .. } if path == room.path()));
+}
+
+/// Storage whose own code fails, from the moment it is told to.
+#[derive(Debug, Default, Clone)]
+struct Failing {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    now: Arc<AtomicBool>,
+}
+
+impl Medium for Failing {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().len() as u64)
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        bytes.copy_from_slice(&self.bytes.lock()[offset..offset + bytes.len()]);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        assert!(!self.now.load(Ordering::SeqCst), "this is meant to fail");
+        let offset = usize::try_from(offset).unwrap();
+        self.bytes.lock()[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn resize(&self, size: u64) -> io::Result<()> {
+        self.bytes.lock().resize(usize::try_from(size).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_within_is_an_error_that_names_the_store_and_what_was_reported_is_there_when_it_is_opened_again() {
+    let room = Room::new();
+    let (database, witness) = (Failing::default(), Failing::default());
+    let path = room.path();
+    let store = FileStore::create_on(&path, database.clone(), witness.clone(), &owner(), &room.unlock()).unwrap();
+    store.commit(vec![put(KEY, b"key")]).unwrap();
+    database.now.store(true, Ordering::SeqCst);
+    let failed = StoreError::from(FileError::Panicked(path.clone()));
+    assert!(failed.to_string().contains(path.to_str().unwrap()));
+    assert_eq!(store.commit(vec![put(KEY, b"other")]).err(), Some(failed.clone()));
+    assert_eq!(store.read(KEY).err(), Some(failed.clone()));
+    database.now.store(false, Ordering::SeqCst);
+    assert_eq!(store.list().err(), Some(failed));
+    drop(store);
+    let store = FileStore::open_on(&path, database, witness, &owner(), &room.unlock()).unwrap();
+    assert_eq!(read(&store, KEY).unwrap(), b"key");
 }
