@@ -87,7 +87,8 @@
 //!
 //! # Features
 //!
-//! `cli` (default) is the `dkg` command. `log-chain` is the chain for members that have none. `simulator` runs whole
+//! `cli` (default) is the `dkg` command. `log-chain` is the chain for members that have none, and `log-file` a file to
+//! keep its log in. `simulator` runs whole
 //! committees against everything that can go wrong. Without default features the crate is the embeddable engine: 44 crates,
 //! no async runtime.
 

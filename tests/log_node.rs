@@ -5,7 +5,6 @@ mod log_support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use dkg_engine::chain::log::{
     AppendError, ChainNode, Clock, FollowError, Follower, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, MAX_TICK_WAIT,
@@ -103,19 +102,6 @@ fn a_clock_before_genesis_or_at_its_end_is_no_trouble() {
 // A log in memory.
 
 #[test]
-fn entries_are_read_in_the_order_of_their_positions() {
-    let log = MemoryLog::new();
-    let (one, two) = (log.reader(), log.reader());
-    assert_eq!(one.append(b"a"), Ok(0));
-    assert_eq!(two.append(b"b"), Ok(1));
-    assert_eq!(one.append(b""), Ok(2));
-    assert_eq!(two.read(0, 2), Ok(vec![b"a".to_vec(), b"b".to_vec()]));
-    assert_eq!(one.read(1, 9), Ok(vec![b"b".to_vec(), vec![]]));
-    assert_eq!(one.read(3, 9), Ok(vec![]));
-    assert_eq!(one.read(u64::MAX, 9), Ok(vec![]));
-}
-
-#[test]
 fn what_all_readers_have_read_is_forgotten_and_no_more() {
     let log = MemoryLog::new();
     let (one, two) = (log.reader(), log.reader());
@@ -141,26 +127,6 @@ fn a_reader_that_does_not_read_fills_the_log_and_is_told_of() {
     let refused = (0..10_000).find_map(|_| busy.append(&entry).err());
     assert_eq!(refused, Some(LogError::Full(0)));
     assert_eq!(busy.append(&[0; MAX_ENTRY_BYTES + 1]), Err(LogError::TooLong(MAX_ENTRY_BYTES + 1)));
-}
-
-#[test]
-fn a_wait_ends_with_an_entry_and_with_a_shutdown() {
-    let log = MemoryLog::new();
-    let (writer, reader) = (log.reader(), Arc::new(log.reader()));
-    let waiting = |from| {
-        let reader = Arc::clone(&reader);
-        std::thread::spawn(move || reader.wait(from, Duration::MAX))
-    };
-    let first = waiting(0);
-    writer.append(b"x").unwrap();
-    assert_eq!(first.join().unwrap(), Ok(()));
-    assert_eq!(reader.wait(1, Duration::ZERO), Ok(()));
-    let second = waiting(1);
-    reader.shutdown();
-    assert_eq!(second.join().unwrap(), Err(LogError::ShutDown));
-    assert_eq!(reader.append(b"y"), Err(LogError::ShutDown));
-    assert_eq!(reader.read(0, 1), Err(LogError::ShutDown));
-    assert_eq!(writer.append(b"y"), Ok(1), "the others go on");
 }
 
 // A member.

@@ -33,6 +33,9 @@ pub enum LogError {
         /// The first that is still there.
         first: u64,
     },
+    /// The host cannot go on, and trying again is of no use.
+    #[error("{0}")]
+    Failed(String),
     /// This access to the log has been shut down.
     #[error("the log has been shut down here")]
     ShutDown,

@@ -3,7 +3,7 @@
 //! Members without a chain of their own need three things: an ordered board, phase boundaries they agree on, and a
 //! result they agree on. All three come from an **ordered log** of signed [`Entry`]s, which anybody can host, and a
 //! deterministic state machine, [`LogChain`], which every member runs over it. The host ([`LogHost`]) orders and keeps;
-//! it decides nothing.
+//! it decides nothing. A [`MemoryLog`] is gone with its process; a `FileLog` (feature `log-file`) outlives any crash.
 //!
 //! ```text
 //!  clock -> Ticker -> Author ----append----> LogHost ----read----> LogChain -> ProtocolEvents, whiteboard
@@ -35,6 +35,8 @@
 mod config;
 mod entry;
 mod epochs;
+#[cfg(feature = "log-file")]
+mod file;
 mod follower;
 mod host;
 mod node;
@@ -50,6 +52,8 @@ pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
 #[cfg(feature = "simulator")]
 pub(crate) use epochs::Epochs;
 pub use epochs::{ChainEvent, ReadError};
+#[cfg(feature = "log-file")]
+pub use file::{FileLog, FileLogError, FileLogReader, MAX_FILE_LOG_BYTES};
 pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
 #[cfg(feature = "simulator")]
 pub(crate) use follower::{Follow, Next};
