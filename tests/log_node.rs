@@ -174,6 +174,28 @@ fn what_one_member_posts_all_read_as_of_the_same_block() {
 }
 
 #[test]
+fn a_post_that_stands_on_the_board_already_is_not_made_again_even_if_no_block_has_it() {
+    let log = MemoryLog::new();
+    let _keeps_it_all = log.reader();
+    let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    finalize(&members, 5);
+    members[3].board().broadcast("said before it went down").unwrap();
+    // The same member, started again: it cannot know from any block what it has said after the last.
+    let again = started(&log, 3, 2);
+    again.catch_up().unwrap();
+    again.board().broadcast("said before it went down").unwrap();
+    again.board().broadcast("not said before").unwrap();
+    members[4].catch_up().unwrap();
+    members[4].board().broadcast("said before it went down").unwrap();
+    finalize(&members, 6);
+    let block = members[0].replica().lock().header();
+    let read = members[0].board().read_broadcast(0, &block, 10).unwrap();
+    let said: Vec<_> = read.iter().map(|post| (post.node_id, post.content.as_str())).collect();
+    let (first, second) = ("said before it went down", "not said before");
+    assert_eq!(said, [(node(3), first), (node(3), second), (node(4), first)], "others may say the same");
+}
+
+#[test]
 fn a_block_that_the_member_has_not_read_is_unavailable_and_a_foreign_one_refused() {
     let log = MemoryLog::new();
     let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
