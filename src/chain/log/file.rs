@@ -188,8 +188,7 @@ impl FileLog {
         }
         LogFile::write_new(&unfinished, chain)?;
         fs::rename(&unfinished, path).map_err(|error| at(path, &error))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| at(path, &error))?;
+        sync_folder_of(path).map_err(|error| at(path, &error))?;
         Self::open(path, chain)
     }
 
@@ -531,6 +530,13 @@ fn checked<T>(path: &Path, call: impl FnOnce() -> Result<T, Trouble>) -> Result<
         Trouble::Damaged(reason) => damaged(path, &reason),
         Trouble::Other(reason) => FileLogError::Failed { file: path.to_owned(), reason },
     })
+}
+
+/// Makes a file's name durable.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Only unix lets a folder be opened for that.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn damaged(file: &Path, reason: &str) -> FileLogError {

@@ -93,6 +93,11 @@ impl FaultKind {
     }
 }
 
+/// What a member does, by name.
+pub(super) fn behaviour(fault: Option<FaultKind>) -> &'static str {
+    fault.map_or("honest", FaultKind::name)
+}
+
 /// `KIND=COUNT`: so many members play this fault.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FaultCount {

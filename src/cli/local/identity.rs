@@ -5,7 +5,7 @@ use sha3::{Digest, Sha3_384};
 use zeroize::Zeroizing;
 
 use dkg_engine::SecretBytes;
-use dkg_engine::bls::{ProvenPublicKey, SecretKey};
+use dkg_engine::bls::{ProvenPublicKey, Scalar, SecretKey};
 use dkg_engine::chain::log::ChainMember;
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{OsRandomness, Randomness, RandomnessError};
@@ -31,6 +31,11 @@ pub(super) struct Identity {
 }
 
 impl Source {
+    /// Whether somebody can know every secret.
+    pub(super) fn is_seed(&self) -> bool {
+        matches!(self, Source::Seed(_))
+    }
+
     /// `count` members in the committee's order: ascending node id.
     pub(super) fn identities(&self, count: usize) -> Result<Vec<Identity>, String> {
         let mut members = (0..count).map(|number| self.identity(number)).collect::<Result<Vec<_>, _>>()?;
@@ -80,6 +85,28 @@ impl Source {
 }
 
 impl Identity {
+    /// Bytes of a packed identity's secrets.
+    const SECRET_BYTES: usize = 64;
+
+    /// The two private keys, to be sealed.
+    pub(super) fn secrets(&self) -> SecretBytes {
+        let mut bytes = Vec::with_capacity(Identity::SECRET_BYTES);
+        bytes.extend_from_slice(&self.staking_key.scalar().to_be_bytes()[..]);
+        bytes.extend_from_slice(self.network_key.as_bytes());
+        SecretBytes::new(bytes)
+    }
+
+    /// The member with this name and these [`secrets`](Self::secrets); `None` if they are no keys.
+    pub(super) fn of(node_id: NodeId, secrets: &SecretBytes) -> Option<Identity> {
+        let (staking, network) = secrets.expose().split_first_chunk::<32>()?;
+        let network = Zeroizing::new(<[u8; 32]>::try_from(network).ok()?);
+        Some(Identity {
+            node_id,
+            staking_key: SecretKey::from_scalar(Scalar::from_be_bytes(staking).ok()?)?,
+            network_key: SigningKey::from_bytes(&network),
+        })
+    }
+
     /// What the others know of the member.
     pub(super) fn public(&self) -> Result<ChainMember, String> {
         let proof = self.staking_key.prove_possession();

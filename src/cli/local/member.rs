@@ -7,42 +7,32 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use dkg_engine::chain::DkgContractClient;
-use dkg_engine::chain::contract::Contract;
-use dkg_engine::chain::log::{ChainConfig, ChainNode, Follower, LogChain, LogHost, MemoryLog, Pace, SystemClock};
+use dkg_engine::chain::log::{ChainConfig, ChainNode, Clock, Follower, LogChain, Pace};
 use dkg_engine::committee::{Index, NodeId};
 use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, EngineEvent, EventHandle, MessagingEngine, MessagingEngineConfig, Observer,
     ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
 };
-use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, ProtocolEvents};
+use dkg_engine::epoch::{EpochPhase, ProtocolEvent, ProtocolEvents};
 use dkg_engine::network::{MemoryNetwork, Network};
-use dkg_engine::store::{DkgState, MemoryStore};
+use dkg_engine::store::{DkgState, Store};
 
 use super::fault::{FaultKind, Player};
+use super::home::Log;
 use super::identity::{Identity, Source};
 use super::seams::{Actor, Flood, Targets};
+use super::witness::{News, tell};
 
-/// Members here live once: nothing of an earlier life can be under way.
-const FIRST_START: u64 = 0;
-
-/// What reaches the one who watches.
-pub(super) enum News {
-    /// A member's engine has told something.
-    Member(Index, EngineEvent),
-    /// The witness's chain has begun a run.
-    Setup(EpochSetup),
-    /// The witness's chain has finalized a block.
-    Finalized(Header),
-    /// The witness's chain has agreed on keys.
-    Committed(EpochCommit),
-    /// So many results are equal to the keys of the epoch.
-    Matching(EpochCounter, usize),
-}
+/// The log is kept by this very process: nothing that an earlier life has written can still be under way.
+const START: u64 = 0;
 
 /// What all members share.
 pub(super) struct Surroundings {
     pub(super) config: Arc<ChainConfig>,
-    pub(super) log: MemoryLog,
+    /// A copy of the chain that has read the log so far, for all to start from: they need not each read it all.
+    pub(super) replica: LogChain,
+    pub(super) log: Log,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) network: MemoryNetwork,
     pub(super) source: Source,
     pub(super) honest: Vec<Index>,
@@ -61,6 +51,7 @@ pub(super) struct Member {
     reactor: ReactorEngine,
     flood: Option<Flood>,
     ears: Arc<Ears>,
+    clock: Arc<dyn Clock>,
     follower: Option<Follower>,
 }
 
@@ -70,13 +61,14 @@ impl Member {
         around: &Surroundings,
         index: Index,
         identity: Identity,
+        store: Arc<dyn Store>,
         fault: Option<FaultKind>,
     ) -> Result<Member, String> {
         let Identity { node_id, staking_key, network_key } = identity;
         let config = &around.config;
-        let log: Arc<dyn LogHost> = Arc::new(around.log.reader());
-        let replica = LogChain::new(Arc::clone(config));
-        let node = ChainNode::new(replica, Arc::clone(&log), network_key.clone(), FIRST_START).map_err(text)?;
+        let log = (around.log)();
+        let node =
+            ChainNode::new(around.replica.clone(), Arc::clone(&log), network_key.clone(), START).map_err(text)?;
         node.catch_up().map_err(text)?;
 
         let mut network: Arc<dyn Network> = Arc::new(around.network.port(node_id));
@@ -108,8 +100,11 @@ impl Member {
         let messaging = MessagingEngine::new(network, tunnel.clone(), messaging_config).map_err(text)?;
         around.network.attach(node_id, messaging.inbound());
 
-        let state = DkgState::new(Arc::new(MemoryStore::new()));
+        let state = DkgState::new(store);
         let snapshot = node.replica().lock().snapshot();
+        if let (Some(actor), EpochPhase::Setup(setup)) = (&actor, &snapshot.phase) {
+            actor.begin(setup);
+        }
         let reactor = ReactorEngine::new(ReactorParts {
             config: ReactorConfig {
                 poll_step: config.schedule().poll_step,
@@ -131,15 +126,21 @@ impl Member {
                 .then(|| Witness { replica: Arc::clone(node.replica()), news: around.news.clone() }),
         };
         let ears = Arc::new(ears);
-        Ok(Member { index, node_id, fault, state, node, messaging, reactor, flood, ears, follower: None })
+        let clock = Arc::clone(&around.clock);
+        Ok(Member { index, node_id, fault, state, node, messaging, reactor, flood, ears, clock, follower: None })
     }
 
     /// Lets the chain move the member.
     pub(super) fn follow(&mut self, pace: Arc<dyn Pace>) -> Result<(), String> {
         let seed = u64::from(self.index.byte());
-        let follower = Follower::start(&self.node, Arc::new(SystemClock), pace, self.ears.clone(), seed);
+        let follower = Follower::start(&self.node, Arc::clone(&self.clock), pace, self.ears.clone(), seed);
         self.follower = Some(follower.map_err(text)?);
         Ok(())
+    }
+
+    /// Waits until the engine has dealt with where the chain stands.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        self.reactor.ready().wait().map_err(text)
     }
 
     /// The way to the member's engine.
@@ -215,33 +216,10 @@ impl ProtocolEvents for Ears {
         if let (Some(actor), ProtocolEvent::EpochSetupPhaseStarted { setup, .. }) = (&self.actor, &event) {
             actor.begin(setup);
         }
-        if let Some(witness) = &self.witness {
-            witness.tell(&event);
+        if let Some(Witness { replica, news }) = &self.witness {
+            // Nobody listens any more when all is over.
+            tell(&replica.lock(), &event, |told| drop(news.send(told)));
         }
         self.engine.on_event(event);
     }
-}
-
-impl Witness {
-    fn tell(&self, event: &ProtocolEvent) {
-        let news = match event {
-            ProtocolEvent::EpochSetupPhaseStarted { setup, .. } => News::Setup(setup.clone()),
-            ProtocolEvent::BlockFinalized(header) => {
-                let replica = self.replica.lock();
-                if let EpochPhase::Committed(commit) = replica.phase() {
-                    let _ = self.news.send(News::Matching(commit.epoch, matching(replica.contract())));
-                }
-                News::Finalized(*header)
-            }
-            ProtocolEvent::EpochCommittedPhaseStarted { commit, .. } => News::Committed(commit.clone()),
-            ProtocolEvent::EpochFallbackExited { .. } => return,
-        };
-        let _ = self.news.send(news);
-    }
-}
-
-/// How many have submitted the result that counts.
-fn matching(contract: &Contract) -> usize {
-    let tallies = contract.tallies().iter();
-    tallies.filter(|tally| Some(&tally.result) == contract.canonical()).map(|tally| tally.count).sum()
 }

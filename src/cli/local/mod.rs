@@ -1,28 +1,35 @@
 //! `dkg local`: a whole committee on this machine, every member with engine threads of its own.
 //!
-//! One log chain in memory carries all members through one epoch after another. The main thread builds them, listens to
-//! what they tell, and judges each run by it; the members talk to each other only through their log and their network.
+//! One log chain carries all members through one epoch after another. The main thread builds them, listens to what they
+//! tell, and judges each run by it; the members talk to each other only through their log and their network.
+//!
+//! All of it is in memory, or, with `--data`, in a [folder]: then the command goes on where an earlier life of it ended,
+//! wherever that was. The log says where the chain stands, each member's store what it has promised, and the chain's time
+//! stands still in between.
 
 mod fault;
+mod folder;
+mod home;
 mod identity;
 mod member;
 mod report;
 mod seams;
 mod show;
 mod verdict;
+mod watch;
+mod witness;
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::MultiProgress;
 
-use dkg_engine::bls::VectorEncoding;
-use dkg_engine::chain::log::{ChainConfig, ChainSpec, Clock, MemoryLog, Schedule, SystemClock};
+use dkg_engine::chain::log::{LogChain, Schedule};
 use dkg_engine::committee::{Index, threshold};
 use dkg_engine::engine::{DEFAULT_POLL_STEP, EventHandle};
 use dkg_engine::epoch::{EpochCounter, View};
@@ -30,13 +37,16 @@ use dkg_engine::hex;
 use dkg_engine::network::MemoryNetwork;
 
 use fault::{FaultCount, FaultKind};
+use folder::Wanted;
+use home::{CHAIN_ID, ChainTime, Home};
 use identity::Source;
-use member::{Member, News, Surroundings};
+use member::{Member, Surroundings};
 use report::{Outcome, Report};
 use show::Show;
-use verdict::{Evidence, Judge};
+use verdict::Judge;
+use watch::Watch;
+use witness::News;
 
-const CHAIN_ID: &str = "local";
 /// Views of an epoch before its setup phase.
 const STAKING_VIEWS: u64 = 3;
 /// Views of an epoch after its third phase: to submit results and agree on one.
@@ -58,7 +68,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(2..=254))]
     nodes: u8,
 
-    /// How many epochs to run, one after another; each makes new keys.
+    /// How many epochs to run, one after another; each makes new keys. With --data, in all its uses together.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     epochs: u32,
 
@@ -79,6 +89,12 @@ pub(super) struct Options {
         "Let so many members play a fault; repeatable. Kinds: {}", FaultKind::names()
     ))]
     faults: Vec<FaultCount>,
+
+    /// Keep everything in this folder, so that the same command goes on where it was stopped, or killed.
+    ///
+    /// The folder holds all keys of the committee, sealed under a key file beside them: keep it where only you can read.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 
     /// What to sign with the new shares.
     #[arg(long, value_name = "TEXT", default_value = "made by many, held by none")]
@@ -111,8 +127,16 @@ pub(super) fn run(options: &Options, bars: MultiProgress) -> ExitCode {
             "WARNING: --seed makes every key of this committee predictable. For tests only; protect nothing with it."
         );
     }
+    let local = Local { options, behaviours };
+    let home = match local.home() {
+        Ok(home) => home,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let mut show = if options.json { Show::silent() } else { Show::people(bars) };
-    let runs = Local { options, behaviours }.run(&mut show);
+    let runs = local.run(home, &mut show);
     let completed = runs.iter().all(|run| run.outcome == Outcome::Completed);
     let written = if options.json { show::json(&Report { runs }) } else { show.summary(&runs) };
     match written {
@@ -161,13 +185,34 @@ struct Local<'a> {
 }
 
 impl Local<'_> {
+    /// The committee, as an earlier life has left it or new.
+    fn home(&self) -> Result<Home, String> {
+        let Options { view_ms, data, seed, .. } = self.options;
+        let source = match seed {
+            None => Source::System,
+            Some(Seed(seed)) => Source::Seed(seed.clone()),
+        };
+        let schedule = self.options.schedule();
+        let Some(dir) = data else { return Home::in_memory(source, self.options.size(), *view_ms, schedule) };
+        let behaviours = self.behaviours.iter().map(|fault| fault::behaviour(*fault)).collect();
+        folder::open(dir, Wanted { source, behaviours, view_ms: *view_ms, schedule })
+    }
+
     /// All runs, whatever becomes of them; no thread is left when this returns.
-    fn run(&self, show: &mut Show) -> Vec<report::Run> {
+    fn run(&self, mut home: Home, show: &mut Show) -> Vec<report::Run> {
         // Without a limit, since no engine may wait for us: a run has a few of these for each member.
         let (sender, news) = crossbeam_channel::bounded(NEWS_LIMIT);
+        let mut watch = Watch::new(self.options.size(), self.honest().next());
         let mut members = Vec::new();
-        let started = self.build(sender, &mut members).and_then(|()| self.start(&mut members));
-        let runs = self.watch(&members, &news, started.err(), show);
+        // Until the last thread has ended.
+        let _lock = home.lock.take();
+        let started = watch
+            .recall(&home)
+            .and_then(|replica| self.build(home, replica, sender, &mut members))
+            .and_then(|()| self.start(&mut members));
+        watch.settle(&members);
+        show.resumed(watch.head, watch.setup());
+        let runs = self.watch(&members, &news, watch, started.err(), show);
         // Nobody waits for a listener that has gone.
         drop(news);
         // First all, so that they end side by side.
@@ -176,32 +221,30 @@ impl Local<'_> {
         runs
     }
 
-    fn build(&self, news: Sender<News>, members: &mut Vec<Member>) -> Result<(), String> {
-        let source = match &self.options.seed {
-            None => Source::System,
-            Some(Seed(seed)) => Source::Seed(seed.clone()),
-        };
-        let identities = source.identities(self.options.size())?;
-        let spec = ChainSpec {
-            chain_id: CHAIN_ID.to_owned(),
-            genesis_ms: SystemClock.now_ms(),
-            view_ms: self.options.view_ms,
-            schedule: self.options.schedule(),
-            members: identities.iter().map(identity::Identity::public).collect::<Result<_, _>>()?,
-            vector_encoding: VectorEncoding::Uncompressed,
-        };
+    fn build(
+        &self,
+        home: Home,
+        replica: LogChain,
+        news: Sender<News>,
+        members: &mut Vec<Member>,
+    ) -> Result<(), String> {
+        let Home { config, source, identities, stores, log, lock: _ } = home;
         let around = Surroundings {
-            config: Arc::new(ChainConfig::new(spec).map_err(|error| error.to_string())?),
-            log: MemoryLog::new(),
+            clock: Arc::new(ChainTime::from(&config, replica.header().view)),
+            replica,
+            config,
+            log,
             network: MemoryNetwork::new(),
             source,
             honest: self.honest().collect(),
             news,
         };
-        for ((index, identity), fault) in Index::all(self.options.size()).zip(identities).zip(&self.behaviours) {
-            members.push(Member::new(&around, index, identity, *fault)?);
+        let parts = identities.into_iter().zip(stores).zip(&self.behaviours);
+        for (index, ((identity, store), fault)) in Index::all(self.options.size()).zip(parts) {
+            members.push(Member::new(&around, index, identity, store, *fault)?);
         }
-        Ok(())
+        // All are on the network by now: none deals to one that is not there yet.
+        members.iter().try_for_each(Member::ready)
     }
 
     /// Sets time in motion, at the pace of the slowest: the members share the cores of one machine, and who is behind here
@@ -217,56 +260,26 @@ impl Local<'_> {
         &self,
         members: &[Member],
         news: &Receiver<News>,
+        mut watch: Watch,
         mut broken: Option<String>,
         show: &mut Show,
     ) -> Vec<report::Run> {
         let size = self.options.size();
         let judge = Judge { chain_id: CHAIN_ID, n: size, t: threshold(size), message: &self.options.message, members };
-        let witness = self.honest().next();
         let speaking = self.behaviours.iter().filter(|behaviour| **behaviour != Some(FaultKind::Silent)).count();
         let views_in_epoch = self.options.schedule().views_in_epoch;
-        let mut evidence: BTreeMap<EpochCounter, Evidence> = BTreeMap::new();
-        let mut head = View(0);
-        let mut moved = Instant::now();
         let mut runs = Vec::new();
         for epoch in (1..=u64::from(self.options.epochs)).map(EpochCounter) {
             // The run for an epoch is made in the one before, which ends with this view.
             let last = View(epoch.0 * views_in_epoch - 1);
-            while broken.is_none()
-                && head <= last
-                && !evidence.get(&epoch).is_some_and(|told| told.is_complete(speaking))
-            {
+            while broken.is_none() && watch.head <= last && !watch.about(epoch).is_complete(speaking) {
                 match news.recv_timeout(HOUSEKEEPING) {
-                    Ok(News::Member(index, event)) => {
-                        let is_witness = Some(index) == witness;
-                        if is_witness {
-                            show.event(&event);
-                        }
-                        let told = evidence.entry(event.epoch()).or_insert_with(|| Evidence::new(size));
-                        told.add(index, event, is_witness);
-                    }
-                    Ok(News::Setup(setup)) => {
-                        show.setup(&setup);
-                        let told = evidence.entry(setup.epoch).or_insert_with(|| Evidence::new(size));
-                        told.begun = Some(Instant::now());
-                    }
-                    Ok(News::Committed(commit)) => {
-                        let told = evidence.entry(commit.epoch).or_insert_with(|| Evidence::new(size));
-                        told.commit = Some(commit);
-                    }
-                    Ok(News::Matching(epoch, count)) => {
-                        evidence.entry(epoch).or_insert_with(|| Evidence::new(size)).matching = count;
-                    }
-                    Ok(News::Finalized(header)) => {
-                        (head, moved) = (header.view, Instant::now());
-                        show.view(head);
-                    }
-                    Err(RecvTimeoutError::Timeout) => broken = self.trouble(members, head, moved.elapsed()),
+                    Ok(news) => watch.take(news, show),
+                    Err(RecvTimeoutError::Timeout) => broken = self.trouble(members, watch.head, watch.moved.elapsed()),
                     Err(RecvTimeoutError::Disconnected) => broken = Some("all members have gone".to_owned()),
                 }
             }
-            let told = evidence.remove(&epoch).unwrap_or_else(|| Evidence::new(size));
-            let run = judge.judge(epoch, &told, broken.as_deref());
+            let run = judge.judge(epoch, watch.close(epoch), broken.as_deref());
             show.run(&run);
             runs.push(run);
         }

@@ -31,8 +31,9 @@ pub(super) struct Run {
     pub(super) matching_submissions: usize,
     pub(super) members: Vec<Member>,
     pub(super) signature: Option<Signature>,
-    /// From the first block of the setup phase until every member knew its outcome.
-    pub(super) elapsed_ms: u64,
+    /// From the first block of the setup phase until every member knew its outcome; absent if an earlier life has seen the
+    /// beginning.
+    pub(super) elapsed_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]

@@ -35,6 +35,16 @@ impl Show {
         if io::stderr().is_terminal() { Show::Bars { bars, phase: None } } else { Show::Lines }
     }
 
+    /// A committee goes on from where it was stopped, after this view and, it may be, in this run.
+    pub(super) fn resumed(&mut self, head: View, setup: Option<&EpochSetup>) {
+        if head > View(0) {
+            self.line(&format!("going on after view {head}"));
+        }
+        if let Some(setup) = setup {
+            self.setup(setup);
+        }
+    }
+
     /// A run begins.
     pub(super) fn setup(&mut self, setup: &EpochSetup) {
         let committee = &setup.committee;
@@ -83,10 +93,13 @@ impl Show {
         {
             phase.bar.finish_and_clear();
         }
-        let elapsed = Duration::from_millis(run.elapsed_ms).as_secs_f64();
+        let time = match run.elapsed_ms {
+            Some(elapsed) => format!("after {:.2} s", Duration::from_millis(elapsed).as_secs_f64()),
+            None => format!("epoch {}, begun in an earlier life", run.epoch),
+        };
         match &run.failure {
-            None => self.line(&format!("  completed    after {elapsed:.2} s")),
-            Some(reason) => self.line(&format!("  failed       after {elapsed:.2} s: {reason}")),
+            None => self.line(&format!("  completed    {time}")),
+            Some(reason) => self.line(&format!("  failed       {time}: {reason}")),
         }
     }
 

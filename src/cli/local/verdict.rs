@@ -1,22 +1,31 @@
 //! From what the members told to what is reported: did the run do what it is for?
+//!
+//! A member that was stopped after a run has told nothing of it in this life. Then the run's board speaks for it, and its
+//! store says whether it came out with the key that the chain agreed on.
 
 use std::time::Instant;
 
 use dkg_engine::bls::{RANDOM_BEACON_TAG, combine};
 use dkg_engine::committee::Index;
 use dkg_engine::engine::{EngineEvent, RunReport};
-use dkg_engine::epoch::{EpochCommit, EpochCounter};
+use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochSetup};
 use dkg_engine::hex;
 use dkg_engine::store::{KeyStatus, SafeKey};
 
+use super::fault::behaviour;
 use super::member::Member;
 use super::report::{self, Disqualified, Outcome, Run, SignatureShare};
+use super::witness::{Board, Observed};
 
 /// What has been told of one run.
 pub(super) struct Evidence {
     /// In order of index.
     members: Vec<MemberEvidence>,
     pub(super) begun: Option<Instant>,
+    pub(super) setup: Option<EpochSetup>,
+    pub(super) board: Option<Board>,
+    /// What has been read there.
+    observed: Option<Observed>,
     pub(super) commit: Option<EpochCommit>,
     /// How many have submitted what was committed.
     pub(super) matching: usize,
@@ -46,6 +55,9 @@ impl Evidence {
         Evidence {
             members: vec![MemberEvidence::default(); size],
             begun: None,
+            setup: None,
+            board: None,
+            observed: None,
             commit: None,
             matching: 0,
             dealt: Vec::new(),
@@ -67,6 +79,32 @@ impl Evidence {
         }
     }
 
+    /// Takes down that a member's store has the end of its key's story.
+    pub(super) fn settle(&mut self, member: Index) {
+        if let Some(evidence) = self.members.get_mut(usize::from(member)) {
+            evidence.settled = true;
+        }
+    }
+
+    /// Judges the board, which takes as long as one member's own work, and lets go of it.
+    pub(super) fn read_board(&mut self) {
+        if let (Some(board), Some(setup)) = (self.board.take(), &self.setup) {
+            match board.observe(setup) {
+                Ok(observed) => self.observed = Some(observed),
+                Err(error) => log::error!("the board of {} cannot be judged: {error}", setup.instance),
+            }
+        }
+    }
+
+    /// Whether all that counts stands on the board.
+    pub(super) fn is_over(&self) -> bool {
+        self.board.is_some() || self.observed.is_some()
+    }
+
+    fn has_told(&self, member: Index) -> bool {
+        self.members.get(usize::from(member)).is_some_and(|told| told.report.is_some())
+    }
+
     /// Whether the chain has agreed on keys, every member has compared its own, and all that can speak have submitted
     /// theirs.
     pub(super) fn is_complete(&self, speaking: usize) -> bool {
@@ -76,15 +114,24 @@ impl Evidence {
 
 impl Judge<'_> {
     /// The report of one run; `broken` is what kept it from being carried to its end.
-    pub(super) fn judge(&self, epoch: EpochCounter, evidence: &Evidence, broken: Option<&str>) -> Run {
-        let elapsed = evidence.begun.map(|begun| begun.elapsed()).unwrap_or_default();
-        let verdicts = self.agreed(evidence);
+    pub(super) fn judge(&self, epoch: EpochCounter, mut evidence: Evidence, broken: Option<&str>) -> Run {
+        let elapsed = evidence.begun.map(|begun| u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        if !self.honest().all(|member| evidence.has_told(member.index)) {
+            evidence.read_board();
+        }
+        let evidence = &evidence;
+        let observed = evidence.observed.as_ref();
+        let verdicts = self.agreed(evidence, observed.map(|observed| &observed.report));
         let commit = evidence.commit.as_ref();
         let signature = commit.and_then(|commit| self.sign(epoch, commit));
         let failure = match (broken, &verdicts) {
             (Some(reason), _) => Some(reason.to_owned()),
             (None, Err(reason)) => Some(reason.clone()),
             (None, Ok(report)) => self.shortcoming(epoch, report, commit, signature.as_ref()),
+        };
+        let (dealt, complaints) = match observed {
+            Some(observed) => (&observed.dealt, &observed.complaints),
+            None => (&evidence.dealt, &evidence.complaints),
         };
         let (qualified, disqualified) = match verdicts {
             Ok(report) => (report.qualified.clone(), report.disqualified.as_slice()),
@@ -108,35 +155,38 @@ impl Judge<'_> {
                 .map(|(dealer, reason)| Disqualified { dealer: dealer.byte(), reason: reason.to_string() })
                 .collect(),
             matching_submissions: evidence.matching,
-            members: self.members.iter().map(|member| describe(member, epoch, evidence)).collect(),
+            members: self.members.iter().map(|member| describe(member, epoch, dealt, complaints)).collect(),
             signature,
-            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms: elapsed,
         }
     }
 
-    /// The one report of all honest members.
-    fn agreed<'e>(&self, evidence: &'e Evidence) -> Result<&'e RunReport, String> {
-        let mut first: Option<(Index, &RunReport)> = None;
+    /// The one report of all honest members that have told, and of the board.
+    fn agreed<'e>(&self, evidence: &'e Evidence, observed: Option<&'e RunReport>) -> Result<&'e RunReport, String> {
+        let mut first = observed.map(|report| ("the board".to_owned(), report));
         for member in self.honest() {
             let told = evidence.members.get(usize::from(member.index));
+            let sat_out = told.and_then(|told| told.sat_out.as_deref());
             let Some(report) = told.and_then(|told| told.report.as_deref()) else {
-                let why = told.and_then(|told| told.sat_out.as_deref()).unwrap_or("it has not come to its end");
+                if observed.is_some() && sat_out.is_none() {
+                    // In an earlier life. Its store shows what it came out with.
+                    continue;
+                }
+                let why = sat_out.unwrap_or("it has not come to its end");
                 return Err(format!("honest member {} has no outcome: {why}", member.index));
             };
-            match first {
-                None => first = Some((member.index, report)),
-                Some((other, before)) => {
-                    let what = if (&before.qualified, &before.disqualified) != (&report.qualified, &report.disqualified)
-                    {
-                        "who is disqualified"
-                    } else if before.keys != report.keys {
-                        "the keys"
-                    } else {
-                        continue;
-                    };
-                    return Err(format!("honest members {other} and {} do not agree on {what}", member.index));
-                }
-            }
+            let Some((other, before)) = &first else {
+                first = Some((format!("honest member {}", member.index), report));
+                continue;
+            };
+            let what = if (&before.qualified, &before.disqualified) != (&report.qualified, &report.disqualified) {
+                "who is disqualified"
+            } else if before.keys != report.keys {
+                "the keys"
+            } else {
+                continue;
+            };
+            return Err(format!("{other} and honest member {} do not agree on {what}", member.index));
         }
         first.map(|(_, report)| report).ok_or_else(|| "there is no honest member".to_owned())
     }
@@ -211,14 +261,14 @@ impl Judge<'_> {
     }
 }
 
-fn describe(member: &Member, epoch: EpochCounter, evidence: &Evidence) -> report::Member {
+fn describe(member: &Member, epoch: EpochCounter, dealt: &[Index], complaints: &[(Index, Index)]) -> report::Member {
     let state = member.state.record(epoch).map_or("failed", |record| record.status().name());
     report::Member {
         index: member.index.byte(),
         node_id: member.node_id.to_string(),
-        behaviour: member.fault.map_or("honest", |fault| fault.name()),
+        behaviour: behaviour(member.fault),
         state,
-        dealt: evidence.dealt.contains(&member.index),
-        complaints: evidence.complaints.iter().filter(|(_, accused)| *accused == member.index).count(),
+        dealt: dealt.contains(&member.index),
+        complaints: complaints.iter().filter(|(_, accused)| *accused == member.index).count(),
     }
 }
