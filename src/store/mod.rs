@@ -4,23 +4,33 @@
 //! it and refuses transitions that the key state machine does not have, whoever asks for them.
 //!
 //! Only a committed key is safe to sign with, and it has a type of its own, [`CommittedKey`], which exists only where the
-//! chain's evidence has been compared with the key.
+//! chain's evidence has been compared with the key. Whether a node holds the keys that it should hold is asked in three
+//! places: [`recover`] finds a key that the chain names anew, [`KeyCheck`] decides whether a node starts without its key, and
+//! [`KeyHealth`] tells its operator.
 
 #[cfg(feature = "file-store")]
 pub mod file;
+mod check;
+mod health;
 mod id;
 mod journal;
 mod memory;
 mod record;
+mod recovery;
 #[cfg(feature = "file-store")]
 pub mod seal;
 
 #[cfg(feature = "file-store")]
 pub use file::{FileError, FileStore, Owner};
+pub use check::{KeyCheck, KeyCheckError, KeyVerdict};
+#[cfg(feature = "metrics")]
+pub use health::{HEALTH_GAUGE, record_metrics};
+pub use health::{HealthStatus, KeyHealth};
 pub use id::{RecordId, RecordKind};
 pub use journal::{Dealing, Journal, ReceivedShare};
 pub use memory::MemoryStore;
-pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, TransitionError};
+pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, SelfTestError, TransitionError};
+pub use recovery::{Recovered, recover};
 #[cfg(feature = "file-store")]
 pub use seal::Unlock;
 

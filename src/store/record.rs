@@ -5,7 +5,7 @@ use sha3::{Digest, Sha3_256};
 use zeroize::Zeroize;
 
 use super::{MAX_RECORD_BYTES, RecordId, StoreError};
-use crate::bls::{Index, PublicKey, Scalar, SecretKey};
+use crate::bls::{Index, PublicKey, Scalar, SecretKey, Tag};
 use crate::committee::NodeId;
 use crate::epoch::{EpochCommit, EpochCounter};
 use crate::secret::SecretBytes;
@@ -75,6 +75,31 @@ impl KeyShare {
     pub fn public_key(&self) -> PublicKey {
         self.secret.public_key()
     }
+
+    /// For what takes a share to another place under seal, and signs nothing.
+    pub(super) fn secret(&self) -> &SecretKey {
+        &self.secret
+    }
+}
+
+/// What a self-test signs. Nothing that is signed under this tag serves any purpose elsewhere.
+const SELF_TEST_TAG: &str = "DKG-Key_Self_Test-V00-CS00-with-";
+const SELF_TEST_MESSAGE: &[u8] = b"this share is whole";
+
+/// A share does not do what it is for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "epoch {epoch}: what the stored key share (index {index}) signs does not verify with the public key share {public_key}; \
+     do not sign with it, and restore a backup with `dkg keys import` into a new store",
+    public_key = crate::hex::encode(&public_key.to_flow_bytes())
+)]
+pub struct SelfTestError {
+    /// The epoch.
+    pub epoch: EpochCounter,
+    /// Our index.
+    pub index: Index,
+    /// The public key share that was to verify the signature.
+    pub public_key: PublicKey,
 }
 
 /// A private share that the chain has confirmed for an epoch. The only kind that signs.
@@ -103,6 +128,22 @@ impl CommittedKey {
     /// The secret to sign with.
     pub fn secret_key(&self) -> &SecretKey {
         &self.share.secret
+    }
+
+    /// Signs a fixed message, under a tag that nothing else is signed under, and verifies the signature with `public_key`:
+    /// the public key share that the chain names. Call it on a key that was read back from the store
+    /// ([`DkgState::safe_key`](super::DkgState::safe_key)), since it is the stored bytes that are in question.
+    ///
+    /// # Errors
+    /// The signature does not verify.
+    pub fn self_test(&self, public_key: &PublicKey) -> Result<(), Box<SelfTestError>> {
+        let tag = Tag::new(SELF_TEST_TAG);
+        let signature = self.share.secret.sign(SELF_TEST_MESSAGE, &tag);
+        if public_key.verify(SELF_TEST_MESSAGE, &tag, &signature) {
+            Ok(())
+        } else {
+            Err(Box::new(SelfTestError { epoch: self.epoch, index: self.share.index, public_key: *public_key }))
+        }
     }
 }
 
@@ -184,6 +225,17 @@ impl EpochRecord {
         }
     }
 
+    /// The share that is stored, whether it is safe to sign with or not: the committed one, or else what the epoch's own run
+    /// came out with.
+    pub fn held(&self) -> Option<&KeyShare> {
+        self.committed.as_ref().or(self.own.as_ref())
+    }
+
+    /// The stored share that belongs to this public key, safe to sign with or not.
+    pub(super) fn holder_of(&self, key: &PublicKey) -> Option<&KeyShare> {
+        [&self.committed, &self.own].into_iter().flatten().find(|share| share.public_key() == *key)
+    }
+
     /// The run begins.
     ///
     /// # Errors
@@ -237,7 +289,48 @@ impl EpochRecord {
     /// # Errors
     /// The evidence is about another epoch or another key.
     pub fn recover(&self, key: &CommittedKey, evidence: &EpochCommit, me: &NodeId) -> Result<Self, TransitionError> {
-        self.commit_share(key.share.clone(), evidence, me)
+        self.recover_share(&key.share, evidence, me)
+    }
+
+    /// The chain confirms a share that is stored elsewhere for this epoch.
+    pub(super) fn recover_share(
+        &self,
+        share: &KeyShare,
+        evidence: &EpochCommit,
+        me: &NodeId,
+    ) -> Result<Self, TransitionError> {
+        self.commit_share(share.clone(), evidence, me)
+    }
+
+    /// A share of this epoch's run comes back from a backup: the records to write, in one batch and in their order.
+    ///
+    /// An epoch nothing has come of, or whose run was not finished, becomes `Completed`; one that is `Failed` stays so, with
+    /// the share. Either way the share is not safe before the chain's evidence has confirmed it, which the node's next start
+    /// does, or `evidence` right away.
+    ///
+    /// # Errors
+    /// A share is stored, even if it is the same; or the evidence is about another epoch or another key.
+    pub fn import(
+        &self,
+        share: KeyShare,
+        evidence: Option<(&EpochCommit, &NodeId)>,
+    ) -> Result<Vec<Self>, TransitionError> {
+        if self.held().is_some() {
+            return Err(TransitionError::Overwrite);
+        }
+        let mut steps = match self.status {
+            KeyStatus::Failed => vec![EpochRecord { own: Some(share), ..self.clone() }],
+            KeyStatus::Uninitialized => {
+                let started = self.start()?;
+                let completed = started.complete(share)?;
+                vec![started, completed]
+            }
+            _ => vec![self.complete(share)?],
+        };
+        if let (Some(last), Some((evidence, me))) = (steps.last(), evidence) {
+            steps.push(last.commit(evidence, me)?);
+        }
+        Ok(steps)
     }
 
     fn commit_share(&self, share: KeyShare, evidence: &EpochCommit, me: &NodeId) -> Result<Self, TransitionError> {
