@@ -11,6 +11,8 @@
 #[cfg(feature = "file-store")]
 pub mod file;
 mod check;
+#[cfg(feature = "eip2335")]
+pub mod eip2335;
 mod health;
 mod id;
 mod journal;

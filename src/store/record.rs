@@ -77,6 +77,7 @@ impl KeyShare {
     }
 
     /// For what takes a share to another place under seal, and signs nothing.
+    #[cfg(feature = "eip2335")]
     pub(super) fn secret(&self) -> &SecretKey {
         &self.secret
     }
