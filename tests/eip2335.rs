@@ -10,8 +10,8 @@ use dkg_engine::store::eip2335::{Keystore, KeystoreError, MAX_KEYSTORE_BYTES, Pa
 use keys_support::*;
 use serde_json::{Value, json};
 
-const SCRYPT: &str = include_str!("vectors/eip2335_scrypt.json");
-const PBKDF2: &str = include_str!("vectors/eip2335_pbkdf2.json");
+const SCRYPT: &str = include_str!("keystores/scrypt.json");
+const PBKDF2: &str = include_str!("keystores/pbkdf2.json");
 
 fn password(text: &str) -> SecretBytes {
     SecretBytes::new(text.as_bytes().to_vec())

@@ -12,6 +12,8 @@
 //! A keystore says nothing of chain, member and epoch that is protected, and its cipher does not authenticate them: to bring a
 //! share back into a store, use a backup. The working memory of the password functions is not wiped.
 
+use std::path::Path;
+
 use ctr::cipher::{KeyIvInit, StreamCipher};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -20,7 +22,8 @@ use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::KeyShare;
+use super::new_file::{read_text, write_new};
+use super::{KeyFileError, KeyShare};
 use crate::hex;
 use crate::secret::SecretBytes;
 
@@ -59,6 +62,9 @@ pub enum KeystoreError {
     /// A password that protects nothing, or too long a one.
     #[error("a password is UTF-8 text of 1 to {MAX_PASSWORD_BYTES} bytes, with something in it besides control codes")]
     BadPassword,
+    /// The file cannot be written or read.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
     /// No randomness.
     #[error("the operating system gives no randomness: {0}")]
     Randomness(String),
@@ -174,6 +180,22 @@ impl Keystore {
     /// What it says about itself.
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
+    }
+
+    /// Writes the keystore to a file that is not there yet, for its owner's eyes only, durably.
+    ///
+    /// # Errors
+    /// There is such a file, or it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), KeystoreError> {
+        Ok(write_new(path, (self.to_json()? + "\n").as_bytes())?)
+    }
+
+    /// Reads a keystore from a file.
+    ///
+    /// # Errors
+    /// The file cannot be read; and as [`from_json`](Self::from_json).
+    pub fn read(path: &Path) -> Result<Self, KeystoreError> {
+        Self::from_json(&read_text(path, MAX_KEYSTORE_BYTES)?)
     }
 
     /// The keystore as JSON, for a file.
@@ -336,11 +358,11 @@ mod tests {
         for (kdf, vector) in [
             (
                 Kdf::Scrypt { dklen: 32, n: 262_144, p: 1, r: 8, salt: salt.clone() },
-                include_str!("../../tests/vectors/eip2335_scrypt.json"),
+                include_str!("../../tests/keystores/scrypt.json"),
             ),
             (
                 Kdf::Pbkdf2 { dklen: 32, c: 262_144, prf: "hmac-sha256".into(), salt },
-                include_str!("../../tests/vectors/eip2335_pbkdf2.json"),
+                include_str!("../../tests/keystores/pbkdf2.json"),
             ),
         ] {
             let expected: Value = serde_json::from_str(vector).unwrap();

@@ -17,6 +17,8 @@ mod health;
 mod id;
 mod journal;
 mod memory;
+#[cfg(feature = "eip2335")]
+mod new_file;
 mod record;
 mod recovery;
 #[cfg(feature = "file-store")]
@@ -31,6 +33,8 @@ pub use health::{HealthStatus, KeyHealth};
 pub use id::{RecordId, RecordKind};
 pub use journal::{Dealing, Journal, ReceivedShare};
 pub use memory::MemoryStore;
+#[cfg(feature = "eip2335")]
+pub use new_file::KeyFileError;
 pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, SelfTestError, TransitionError};
 pub use recovery::{Recovered, recover};
 #[cfg(feature = "file-store")]

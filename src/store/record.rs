@@ -21,6 +21,7 @@ const CHECKSUM_BYTES: usize = 32;
 
 /// Where an epoch's key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KeyStatus {
     /// Nothing has happened.
     Uninitialized,

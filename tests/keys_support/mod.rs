@@ -90,3 +90,34 @@ pub fn in_hex(key: &PublicKey) -> String {
 pub fn secret_hex(key: usize) -> String {
     hex::encode(&KEYS[key].0.scalar().to_be_bytes()[..])
 }
+
+/// A folder of a test's own, which goes with it.
+pub struct Folder(std::path::PathBuf);
+
+impl Folder {
+    /// `name` has to be the test's.
+    pub fn new(name: &str) -> Self {
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
+        self.0.join(name)
+    }
+
+    /// What is in it, by name.
+    pub fn names(&self) -> Vec<String> {
+        let entries =
+            std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
