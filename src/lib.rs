@@ -87,10 +87,10 @@
 //!
 //! # Features
 //!
-//! `cli` (default) is the `dkg` command. `log-chain` is the chain for members that have none, and `log-file` a file to
-//! keep its log in. `simulator` runs whole
-//! committees against everything that can go wrong. Without default features the crate is the embeddable engine: 44 crates,
-//! no async runtime.
+//! `cli` (default) is the `dkg` command. `file-store` is a store in one sealed file. `log-chain` is the chain for members
+//! that have none, and `log-file` a file to keep its log in. `simulator` runs whole committees against everything that can
+//! go wrong. `metrics` shows the health of the keys through the `metrics` facade. `eip2335` writes key shares as keystores
+//! for other tools. Without default features the crate is the embeddable engine: 44 crates, no async runtime.
 
 // `unsafe` is for the calls into blst alone.
 #![deny(unsafe_code)]

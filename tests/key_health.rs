@@ -63,6 +63,7 @@ fn nothing_is_recovered_for_another_key_for_no_key_or_over_a_committed_key() {
     assert!(recovered(&state, &commit(7, 2)).is_none(), "a later epoch's");
     assert!(recovered(&state, &commit(6, 0)).is_none(), "there is a committed one");
     assert_eq!(safe_key(&state.record(EpochCounter(6)).unwrap()).unwrap().1, in_hex(&KEYS[1].1));
+    assert!(recover(&committed(6, 0), [committed(5, 0)], &commit(6, 0), &ME).is_none(), "it is committed already");
     // Whatever the caller hands in.
     assert!(recover(&new(7), [committed(8, 2), committed(7, 2)], &commit(7, 2), &ME).is_none());
 }

@@ -30,9 +30,6 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         path: path.to_owned(),
         reason: "there is a file already, and it is not overwritten; choose another name or move it away".into(),
     };
-    if fs::symlink_metadata(path).is_ok() {
-        return Err(occupied());
-    }
     let temporary = temporary_beside(path)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
