@@ -309,6 +309,7 @@ enum Step {
     Fail,
     Commit(usize),
     Recover { key: usize, named: usize },
+    Import { key: usize, named: Option<usize> },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -318,17 +319,24 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Fail),
         (0usize..3).prop_map(Step::Commit),
         (0usize..3, 0usize..3).prop_map(|(key, named)| Step::Recover { key, named }),
+        (0usize..3, prop::option::of(0usize..3)).prop_map(|(key, named)| Step::Import { key, named }),
     ]
 }
 
-fn take(record: &EpochRecord, step: Step) -> Result<EpochRecord, TransitionError> {
-    match step {
+/// The records that the step leads to, in the order in which they are written.
+fn take(record: &EpochRecord, step: Step) -> Result<Vec<EpochRecord>, TransitionError> {
+    let next = match step {
         Step::Start => record.start(),
         Step::Complete(key) => record.complete(share(key)),
         Step::Fail => record.fail("failed"),
         Step::Commit(key) => record.commit(&evidence(key), &ME),
         Step::Recover { key, named } => record.recover(&earlier(key), &evidence(named), &ME),
-    }
+        Step::Import { key, named } => {
+            let evidence = named.map(evidence);
+            return record.import(share(key), evidence.as_ref().map(|evidence| (evidence, &ME)));
+        }
+    };
+    next.map(|next| vec![next])
 }
 
 /// The specification's own words about a record: its state, the key of its run, the committed key.
@@ -352,7 +360,15 @@ impl Model {
             Step::Fail => to(Failed),
             Step::Commit(key) if self.committed.or(self.own) == Some(key) => commit(key),
             Step::Recover { key, named } if key == named => commit(key),
-            Step::Commit(_) | Step::Recover { .. } => None,
+            Step::Import { key, named } if self.own.is_none() && self.committed.is_none() => {
+                let status = if self.status == Failed { Failed } else { Completed };
+                let imported = Model { status, own: Some(key), ..self };
+                match named {
+                    None => Some(imported),
+                    Some(named) => imported.take(Step::Commit(named)),
+                }
+            }
+            Step::Commit(_) | Step::Recover { .. } | Step::Import { .. } => None,
         }
     }
 }
@@ -371,7 +387,7 @@ proptest! {
             let expected = model.take(step);
             prop_assert_eq!(asked.is_ok(), expected.is_some(), "{:?} of {:?}", step, model);
             if let (Ok(next), Some(expected)) = (asked, expected) {
-                state.commit(&[next]).unwrap();
+                state.commit(&next).unwrap();
                 model = expected;
             }
             let record = state.record(EPOCH).unwrap();
@@ -391,20 +407,23 @@ proptest! {
         let mut stored_key = None;
         for (step, basis) in steps {
             let before = state.record(EPOCH).unwrap();
-            let Ok(next) = take(basis.get(&seen), step) else { continue };
-            let written = state.commit(std::slice::from_ref(&next));
+            let Ok(steps) = take(basis.get(&seen), step) else { continue };
+            let written = state.commit(&steps);
             let after = state.record(EPOCH).unwrap();
             let moved = (before.status(), after.status());
-            prop_assert!(moved.0 == moved.1 || ALLOWED.contains(&moved), "{:?}", moved);
-            if written.is_ok() && next.status() == Completed {
-                stored_key = stored_key.or_else(|| (0..3).find(|key| next.commit(&evidence(*key), &ME).is_ok()));
+            // An import goes through the run's states in one batch.
+            let imported = steps.len() > 1;
+            prop_assert!(imported || moved.0 == moved.1 || ALLOWED.contains(&moved), "{:?}", moved);
+            let holds = |key: &usize| after.commit(&evidence(*key), &ME).is_ok();
+            if written.is_ok() && after.held().is_some() {
+                stored_key = stored_key.or_else(|| (0..3).find(holds));
             }
             if let Some(key) = safe(&before) {
                 prop_assert_eq!(safe(&after).map(|key| key.public_key()), Some(key.public_key()));
             } else if let (Some(key), None) = (stored_key, safe(&after)) {
                 prop_assert!(after.commit(&evidence(key), &ME).is_ok(), "key {} is gone", key);
             }
-            seen.push(next);
+            seen.extend(steps);
         }
     }
 }
