@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::new_file::{read_text, write_new};
-use super::{KeyFileError, KeyShare};
+use super::share_file::{read_text, write_new};
+use super::{KeyShare, ShareFileError};
 use crate::hex;
 use crate::secret::SecretBytes;
 
@@ -64,7 +64,7 @@ pub enum KeystoreError {
     BadPassword,
     /// The file cannot be written or read.
     #[error(transparent)]
-    File(#[from] KeyFileError),
+    File(#[from] ShareFileError),
     /// No randomness.
     #[error("the operating system gives no randomness: {0}")]
     Randomness(String),

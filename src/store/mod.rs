@@ -6,39 +6,44 @@
 //! Only a committed key is safe to sign with, and it has a type of its own, [`CommittedKey`], which exists only where the
 //! chain's evidence has been compared with the key. Whether a node holds the keys that it should hold is asked in three
 //! places: [`recover`] finds a key that the chain names anew, [`KeyCheck`] decides whether a node starts without its key, and
-//! [`KeyHealth`] tells its operator.
+//! [`KeyHealth`] tells its operator. With the feature `file-store`, a `Backup` takes one epoch's share out of a store and back
+//! into another.
 
 #[cfg(feature = "file-store")]
-pub mod file;
+mod backup;
 mod check;
 #[cfg(feature = "eip2335")]
 pub mod eip2335;
+#[cfg(feature = "file-store")]
+pub mod file;
 mod health;
 mod id;
 mod journal;
 mod memory;
-#[cfg(feature = "eip2335")]
-mod new_file;
 mod record;
 mod recovery;
 #[cfg(feature = "file-store")]
 pub mod seal;
+#[cfg(any(feature = "eip2335", feature = "file-store"))]
+mod share_file;
 
 #[cfg(feature = "file-store")]
-pub use file::{FileError, FileStore, Owner};
+pub use backup::{Backup, BackupError, MAX_BACKUP_BYTES};
 pub use check::{KeyCheck, KeyCheckError, KeyVerdict};
+#[cfg(feature = "file-store")]
+pub use file::{FileError, FileStore, Owner};
 #[cfg(feature = "metrics")]
 pub use health::{HEALTH_GAUGE, record_metrics};
 pub use health::{HealthStatus, KeyHealth};
 pub use id::{RecordId, RecordKind};
 pub use journal::{Dealing, Journal, ReceivedShare};
 pub use memory::MemoryStore;
-#[cfg(feature = "eip2335")]
-pub use new_file::KeyFileError;
 pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, SelfTestError, TransitionError};
 pub use recovery::{Recovered, recover};
 #[cfg(feature = "file-store")]
 pub use seal::Unlock;
+#[cfg(any(feature = "eip2335", feature = "file-store"))]
+pub use share_file::ShareFileError;
 
 use std::sync::Arc;
 
@@ -257,7 +262,7 @@ impl Batch {
 }
 
 /// Makes what was created, renamed or removed at `path` durable: the folder's own list of files.
-#[cfg(feature = "file-store")]
+#[cfg(any(feature = "eip2335", feature = "file-store"))]
 fn sync_folder(path: &std::path::Path) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

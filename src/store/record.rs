@@ -78,7 +78,7 @@ impl KeyShare {
     }
 
     /// For what takes a share to another place under seal, and signs nothing.
-    #[cfg(feature = "eip2335")]
+    #[cfg(any(feature = "eip2335", feature = "file-store"))]
     pub(super) fn secret(&self) -> &SecretKey {
         &self.secret
     }

@@ -1,4 +1,4 @@
-//! Key material in files of its own: written whole and durable or not at all, never over another file.
+//! Key shares in files of their own: written whole and durable or not at all, never over another file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+use super::sync_folder;
 use crate::hex;
 
-/// Why a file with key material was not written or read.
+/// Why a file with a key share was not written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}", path = path.display())]
-pub struct KeyFileError {
+pub struct ShareFileError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong, and what to do.
@@ -23,10 +24,10 @@ pub struct KeyFileError {
 ///
 /// The bytes go to a temporary name beside it, which becomes the file's by a hard link: that never replaces a file, and
 /// leaves no half-written one under the name. A crash can leave the temporary file (`.<name>.<random>.tmp`), to be removed.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), ShareFileError> {
     let failed =
-        |what: &str, error: io::Error| KeyFileError { path: path.to_owned(), reason: format!("{what}: {error}") };
-    let occupied = || KeyFileError {
+        |what: &str, error: io::Error| ShareFileError { path: path.to_owned(), reason: format!("{what}: {error}") };
+    let occupied = || ShareFileError {
         path: path.to_owned(),
         reason: "there is a file already, and it is not overwritten; choose another name or move it away".into(),
     };
@@ -48,8 +49,8 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
 }
 
 /// A name in the same folder that nothing has.
-fn temporary_beside(path: &Path) -> Result<PathBuf, KeyFileError> {
-    let failed = |reason: String| KeyFileError { path: path.to_owned(), reason };
+fn temporary_beside(path: &Path) -> Result<PathBuf, ShareFileError> {
+    let failed = |reason: String| ShareFileError { path: path.to_owned(), reason };
     let name = path.file_name().ok_or_else(|| failed("this is no name of a file".into()))?;
     let mut random = [0; 8];
     SysRng
@@ -61,18 +62,9 @@ fn temporary_beside(path: &Path) -> Result<PathBuf, KeyFileError> {
     Ok(path.with_file_name(temporary))
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
 /// Reads a text file of at most `limit` bytes.
-pub(super) fn read_text(path: &Path, limit: usize) -> Result<String, KeyFileError> {
-    let failed = |reason: String| KeyFileError { path: path.to_owned(), reason };
+pub(super) fn read_text(path: &Path, limit: usize) -> Result<String, ShareFileError> {
+    let failed = |reason: String| ShareFileError { path: path.to_owned(), reason };
     let mut bytes = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
