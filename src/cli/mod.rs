@@ -1,5 +1,6 @@
 //! What the command line says, and where log lines go. Each subcommand has a room of its own.
 
+mod keys;
 mod local;
 mod simulate;
 
@@ -25,6 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Keys(Box<keys::Options>),
     Local(local::Options),
     Simulate(simulate::Options),
 }
@@ -36,7 +38,7 @@ pub(crate) fn run() -> ExitCode {
     let bars = MultiProgress::new();
     let level = match (&command, verbose) {
         // Fifty members warn fifty times of what the report says once.
-        (Command::Local(_), 0) => LevelFilter::Error,
+        (Command::Keys(_) | Command::Local(_), 0) => LevelFilter::Error,
         // What members of a thousand hostile runs have to complain of is what the simulation is about.
         (Command::Simulate(_), 0) => LevelFilter::Off,
         (_, 1) => LevelFilter::Info,
@@ -48,7 +50,9 @@ pub(crate) fn run() -> ExitCode {
         .target(env_logger::Target::Pipe(Box::new(AroundBars(bars.clone()))))
         .build();
     let set = match &command {
-        Command::Local(_) => log::set_boxed_logger(Box::new(logger)).map(|()| log::set_max_level(level)),
+        Command::Keys(_) | Command::Local(_) => {
+            log::set_boxed_logger(Box::new(logger)).map(|()| log::set_max_level(level))
+        }
         // A simulation looks every line over for secrets, whether it is shown or not.
         Command::Simulate(_) => {
             log::set_boxed_logger(Box::new(LogTap(logger))).map(|()| log::set_max_level(LevelFilter::Trace))
@@ -58,6 +62,7 @@ pub(crate) fn run() -> ExitCode {
         eprintln!("log lines will not be shown: {error}");
     }
     match command {
+        Command::Keys(options) => keys::run(&options),
         Command::Local(options) => local::run(&options, bars),
         Command::Simulate(options) => simulate::run(&options, &bars),
     }
