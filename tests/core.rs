@@ -100,9 +100,10 @@ impl World {
                 }
                 1 if !node.pages.is_empty() => node.pages.pop_front().unwrap(),
                 _ => match node.events.pop_front() {
-                    Some(event) => {
-                        Input::Event(Box::new(event.clone()), Recalled::for_event(&node.state, &event).unwrap())
-                    }
+                    Some(event) => Input::Event(
+                        Box::new(event.clone()),
+                        Recalled::for_event(&node.state, &node.id, &event).unwrap(),
+                    ),
                     None => continue,
                 },
             };
@@ -126,6 +127,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Confirm(receipt) => receipt.confirm(),
+                Effect::SelfTest { .. } => {}
                 // In this world what is lost stays lost.
                 Effect::SendPrivate { message, .. } if message.kind == PrivateKind::ShareRequest => {}
                 Effect::SendPrivate { to, message } => {
@@ -274,7 +276,7 @@ proptest! {
                 content: BroadcastMessage::sign(bytes.clone(), &setup(&committee, 1, View(0)).instance, &staking_key(small as usize)).to_json(),
             };
             let input = match (event, kind) {
-                (Some(event), _) => Input::Event(Box::new(event.clone()), Recalled::for_event(&state, &event).unwrap()),
+                (Some(event), _) => Input::Event(Box::new(event.clone()), Recalled::for_event(&state, &node_id(0), &event).unwrap()),
                 (None, 3 | 4) => Input::Page { read: ReadId(small), messages: vec![message], last: kind == 3 },
                 (None, 5) => Input::ReadGivenUp(ReadId(small)),
                 (None, _) => Input::Private(Delivery {

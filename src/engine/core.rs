@@ -8,12 +8,13 @@ use super::controller::{Controller, ControllerFactory, StartError};
 use super::event::EngineEvent;
 use super::randomness::{Randomness, RandomnessError};
 use super::step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
-use crate::bls::Index;
+use crate::bls::{Index, PublicKey};
 use crate::chain::DkgResult;
+use crate::committee::NodeId;
 use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, Snapshot, View};
 use crate::network::Delivery;
 use crate::protocol::{self, Phase};
-use crate::store::{CommittedKey, Dealing, EpochRecord, Journal, KeyStatus, SafeKey, TransitionError};
+use crate::store::{Dealing, EpochRecord, Journal, KeyStatus, TransitionError, recover};
 
 /// Views between two reads of the board within a phase, unless configured otherwise.
 pub const DEFAULT_POLL_STEP: u64 = 10;
@@ -64,7 +65,7 @@ struct Run {
     /// The read that is on, with what it was made for.
     reading: Option<(ReadId, Action)>,
     /// The chain has already committed the epoch; our key is compared when the run ends.
-    commit: Option<EpochCommit>,
+    commit: Option<(EpochCommit, Vec<EpochRecord>)>,
 }
 
 /// How a node comes into a run.
@@ -73,6 +74,17 @@ enum Entry {
     Live,
     /// It starts, and the run has begun. These blocks have ended phases.
     Start { ends: Vec<Header> },
+}
+
+/// Where the chain stands, as far as the node has been told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The epoch that the chain is in; an epoch without a run is noticed when the next one's begins.
+    pub current: EpochCounter,
+    /// The keys that are in force in it.
+    pub in_force: Option<EpochCommit>,
+    /// The keys that have been agreed on for the next.
+    pub next: Option<EpochCommit>,
 }
 
 /// One node's decisions, from one input to the next.
@@ -84,6 +96,7 @@ pub struct Core {
     last_read: ReadId,
     worked_off: View,
     finalized: View,
+    standing: Option<Standing>,
 }
 
 impl Core {
@@ -97,7 +110,23 @@ impl Core {
             last_read: ReadId(0),
             worked_off: View(0),
             finalized: View(0),
+            standing: None,
         }
+    }
+
+    /// The node.
+    pub fn node_id(&self) -> &NodeId {
+        self.factory.node_id()
+    }
+
+    /// Where the chain stands; `None` before it has said so.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
+    }
+
+    /// The epoch whose keys are being made here.
+    pub fn running(&self) -> Option<EpochCounter> {
+        self.run.as_ref().map(|run| run.controller.epoch())
     }
 
     /// Takes one input and says what follows from it.
@@ -106,6 +135,7 @@ impl Core {
     /// The run is in doubt, and the engine must stop: see [`CoreError`]. Nothing that comes from other members leads here.
     pub fn step(&mut self, input: Input) -> Result<Step, CoreError> {
         let mut step = Step::default();
+        self.note_standing(&input);
         match input {
             Input::Start(snapshot, recalled) => {
                 self.finalized = snapshot.head.view;
@@ -159,6 +189,33 @@ impl Core {
         self.worked_off
     }
 
+    fn note_standing(&mut self, input: &Input) {
+        let (current, commit) = match input {
+            Input::Start(snapshot, _) => {
+                let next = match &snapshot.phase {
+                    EpochPhase::Committed(commit) => Some(commit.clone()),
+                    EpochPhase::Staking | EpochPhase::Setup(_) => None,
+                };
+                self.standing = Some(Standing { current: snapshot.current, in_force: snapshot.keys.clone(), next });
+                return;
+            }
+            Input::Event(event, _) => match &**event {
+                ProtocolEvent::EpochSetupPhaseStarted { current, .. } => (*current, None),
+                ProtocolEvent::EpochCommittedPhaseStarted { current, commit, .. }
+                | ProtocolEvent::EpochFallbackExited { current, commit, .. } => (*current, Some(commit.clone())),
+                ProtocolEvent::BlockFinalized(_) => return,
+            },
+            Input::Private(_) | Input::Page { .. } | Input::ReadGivenUp(_) => return,
+        };
+        let before = self.standing.take();
+        let known = |of: EpochCounter| {
+            let before = before.iter().flat_map(|standing| [&standing.in_force, &standing.next]);
+            before.flatten().find(|commit| commit.epoch == of).cloned()
+        };
+        let next = commit.or_else(|| known(current.next()?));
+        self.standing = Some(Standing { current, in_force: known(current), next });
+    }
+
     fn on_event(&mut self, event: ProtocolEvent, recalled: Option<Recalled>, step: &mut Step) -> Result<(), CoreError> {
         match event {
             ProtocolEvent::BlockFinalized(header) => {
@@ -181,8 +238,7 @@ impl Core {
                 if self.runs(commit.epoch) {
                     self.end_run(step);
                 }
-                let earlier = newest_key(&recalled);
-                self.check_key(&commit, recalled.next, earlier.as_ref(), step)
+                self.check_key(&commit, recalled.next, &recalled.earlier, step)
             }
         }
     }
@@ -193,7 +249,7 @@ impl Core {
         step.prune(current);
         if let Some(keys) = keys {
             // What was agreed on while we were down.
-            self.check_key(&keys, recalled.current.clone(), recalled.earlier.as_ref(), step)?;
+            self.check_key(&keys, recalled.current.clone(), &recalled.earlier, step)?;
             if let Some(record) = step.changed(current) {
                 recalled.current = record.clone();
             }
@@ -208,9 +264,10 @@ impl Core {
                 if recalled.journal.is_some() && recalled.next.status() == KeyStatus::Started =>
             {
                 // The run has ended without us, but our share may still come out of what we kept and of the board.
+                let earlier = recalled.earlier.clone();
                 self.enter_run(run.setup, &head, Entry::Start { ends: run.ends }, recalled, step)?;
                 if let Some(run) = &mut self.run {
-                    run.commit = Some(commit);
+                    run.commit = Some((commit, earlier));
                 }
                 Ok(())
             }
@@ -401,7 +458,13 @@ impl Core {
         let record = match (ending.share, run.record.status()) {
             // It had ended here before the node was stopped; what is stored stands, and the result is submitted once more.
             (_, KeyStatus::Failed) | (None, KeyStatus::Completed) => run.record,
-            (Some(share), KeyStatus::Completed) if run.record.completed_with(&share) => run.record,
+            (Some(share), KeyStatus::Completed) => {
+                // A backup may have been imported in between. What is stored stays; the chain will say whether it is right.
+                if !run.record.completed_with(&share) {
+                    log::error!("epoch {epoch}: the run came out with another share than the one that is stored");
+                }
+                run.record
+            }
             (Some(share), _) => run.record.complete(share).map_err(key_error)?,
             (None, _) => run.record.fail(reason.as_deref().unwrap_or("no share")).map_err(key_error)?,
         };
@@ -414,7 +477,7 @@ impl Core {
             step.report(EngineEvent::KeyFailed { epoch, reason });
         }
         match run.commit {
-            Some(commit) => self.check_key(&commit, record, None, step),
+            Some((commit, earlier)) => self.check_key(&commit, record, &earlier, step),
             None => Ok(()),
         }
     }
@@ -423,11 +486,10 @@ impl Core {
     fn on_commit(&mut self, commit: EpochCommit, recalled: Recalled, step: &mut Step) -> Result<(), CoreError> {
         if let Some(run) = self.run.as_mut().filter(|run| run.controller.epoch() == commit.epoch) {
             // The board is slow to answer us, but our share may still come out of it.
-            run.commit = Some(commit);
+            run.commit = Some((commit, recalled.earlier));
             return Ok(());
         }
-        let earlier = newest_key(&recalled);
-        self.check_key(&commit, recalled.next, earlier.as_ref(), step)
+        self.check_key(&commit, recalled.next, &recalled.earlier, step)
     }
 
     /// Commits the key the chain expects of us if we hold it: the epoch's own, or else an earlier one.
@@ -435,12 +497,12 @@ impl Core {
         &mut self,
         commit: &EpochCommit,
         record: EpochRecord,
-        earlier: Option<&CommittedKey>,
+        earlier: &[EpochRecord],
         step: &mut Step,
     ) -> Result<(), CoreError> {
         let me = *self.factory.node_id();
         let epoch = commit.epoch;
-        let Some((index, _)) = commit.expected_of(&me) else {
+        let Some((index, expected)) = commit.expected_of(&me) else {
             return match record.status() {
                 KeyStatus::Started | KeyStatus::Completed => {
                     self.fail_key(record, "the chain has committed no key of this node for the epoch", step)
@@ -449,12 +511,12 @@ impl Core {
             };
         };
         let own = record.commit(commit, &me);
-        let recovered = || record.recover(earlier?, commit, &me).ok();
+        let recovered = || recover(&record, earlier.iter().cloned(), commit, &me).map(|found| found.record);
         match own {
-            Ok(next) => self.commit_key(next, &record, index, false, step),
+            Ok(next) => self.commit_key(next, &record, (index, *expected), false, step),
             Err(error) if record.status() == KeyStatus::KeyCommitted => Err(CoreError::Key { epoch, error }),
             Err(error) => match recovered() {
-                Some(next) => self.commit_key(next, &record, index, true, step),
+                Some(next) => self.commit_key(next, &record, (index, *expected), true, step),
                 None => {
                     let reason = match (record.status(), record.failure()) {
                         (KeyStatus::Completed, _) => error.to_string(),
@@ -472,12 +534,13 @@ impl Core {
         &self,
         next: EpochRecord,
         before: &EpochRecord,
-        index: Index,
+        (index, public_key): (Index, PublicKey),
         recovered: bool,
         step: &mut Step,
     ) -> Result<(), CoreError> {
         if before.status() != KeyStatus::KeyCommitted {
             step.close(next.epoch());
+            step.then(Effect::SelfTest { epoch: next.epoch(), public_key });
             step.report(EngineEvent::KeyCommitted { epoch: next.epoch(), index, recovered });
             step.record(next);
         }
@@ -497,7 +560,13 @@ impl Core {
     /// The same node once more, with another source of randomness.
     #[cfg(feature = "simulator")]
     pub(crate) fn fork(&self, randomness: Box<dyn Randomness>) -> Core {
-        Core { factory: self.factory.clone(), randomness, run: self.run.clone(), ..*self }
+        Core {
+            factory: self.factory.clone(),
+            randomness,
+            run: self.run.clone(),
+            standing: self.standing.clone(),
+            ..*self
+        }
     }
 
     /// Writes down what tells one state of a node from another. Left out are what a node is made with, randomness among
@@ -505,13 +574,14 @@ impl Core {
     #[cfg(feature = "simulator")]
     pub(crate) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Core { factory: _, poll_step: _, randomness: _, run, last_read: _, worked_off, finalized } = self;
+        let Core { factory: _, poll_step: _, randomness: _, run, last_read: _, worked_off, finalized, standing: _ } =
+            self;
         (worked_off, finalized, run.is_some()).hash(to);
         if let Some(Run { controller, agenda, late_in_phase_1: _, record, reading, commit }) = run {
             controller.digest(to);
             agenda.hash(to);
             record.digest(to);
-            (reading.map(|(_, action)| action), format!("{commit:?}")).hash(to);
+            (reading.map(|(_, action)| action), format!("{:?}", commit.as_ref().map(|(commit, _)| commit))).hash(to);
         }
     }
 
@@ -549,14 +619,6 @@ fn challenge(randomness: &mut dyn Randomness) -> Result<[u8; 32], RandomnessErro
 fn middle_of_phase_1(setup: &EpochSetup) -> View {
     let [last, ..] = setup.phase_final_views;
     View(setup.first_view.0 + last.0.saturating_sub(setup.first_view.0) / 2)
-}
-
-/// The newest key that is committed for the chain's epoch or an earlier one.
-fn newest_key(recalled: &Recalled) -> Option<CommittedKey> {
-    match recalled.current.safe_key() {
-        SafeKey::Key(key) => Some(key),
-        SafeKey::NotYet | SafeKey::Never => recalled.earlier.clone(),
-    }
 }
 
 fn sit_out(epoch: EpochCounter, reason: &str, step: &mut Step) {

@@ -56,7 +56,7 @@ pub use agenda::{Action, Agenda, CatchUp};
 pub(crate) use broker::Verify;
 pub use broker::{Broker, Opened, PostFault};
 pub use controller::{Controller, ControllerFactory, REPORTS_PER_NODE, REQUESTS_PER_MEMBER, StartError};
-pub use core::{Core, CoreError, DEFAULT_POLL_STEP};
+pub use core::{Core, CoreError, DEFAULT_POLL_STEP, Standing};
 pub use event::{EngineEvent, NoObserver, Observer, PublicKeys, RunReport};
 pub use inbound::{FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER};
 pub use lifecycle::{STOP_LIMIT, Signal, SpawnError, Stuck};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::controller::ControllerFactory;
-use super::core::{Core, CoreError, DEFAULT_POLL_STEP};
+use super::core::{Core, CoreError, DEFAULT_POLL_STEP, Standing};
 use super::event::{NoObserver, Observer};
 use super::inbound::INBOUND_LIMIT;
 use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
@@ -15,9 +15,9 @@ use super::tunnel::BrokerTunnel;
 use super::whiteboard;
 use crate::chain::DkgContractClient;
 use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View};
-use crate::store::{DkgState, StoreError};
+use crate::store::{DkgState, KeyCheck, KeyCheckError, KeyHealth, KeyVerdict, SafeKey, SelfTestError, StoreError};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{catch_panic, now};
+use crate::sync::{Mutex, catch_panic, now};
 
 /// Events and pages the reactor's inbox holds; a host that is further ahead waits.
 pub const REACTOR_INBOX: usize = 1024;
@@ -39,6 +39,12 @@ pub enum EngineError {
     /// A thread did not end in time.
     #[error(transparent)]
     Stuck(#[from] Stuck),
+    /// The node does not hold the key that the current epoch expects of it, and was told not to start without.
+    #[error(transparent)]
+    KeyCheck(#[from] Box<KeyCheckError>),
+    /// A committed key, read back from the store, does not sign.
+    #[error(transparent)]
+    SelfTest(#[from] Box<SelfTestError>),
     /// No whiteboard client was given.
     #[error("a node needs at least one whiteboard client")]
     NoClient,
@@ -54,11 +60,13 @@ pub struct ReactorConfig {
     pub poll_step: u64,
     /// How to deal with a whiteboard that does not answer.
     pub whiteboard: WhiteboardConfig,
+    /// Whether to look for the current epoch's key at the start, and what to do without it; `None` starts in any case.
+    pub key_check: Option<KeyCheck>,
 }
 
 impl Default for ReactorConfig {
     fn default() -> Self {
-        ReactorConfig { poll_step: DEFAULT_POLL_STEP, whiteboard: WhiteboardConfig::default() }
+        ReactorConfig { poll_step: DEFAULT_POLL_STEP, whiteboard: WhiteboardConfig::default(), key_check: None }
     }
 }
 
@@ -111,6 +119,7 @@ pub struct ReactorEngine {
     reactor: Mailbox<ReactorInput>,
     clients: Vec<Arc<dyn DkgContractClient>>,
     worked_off: Arc<AtomicU64>,
+    health: Health,
     ready: Signal<Result<(), EngineError>>,
     done: Signal<Result<(), EngineError>>,
     worker: Worker,
@@ -173,7 +182,7 @@ impl ReactorEngine {
         };
         board.workers.push(Worker::spawn("dkg-publisher", posting, fail("whiteboard publisher"))?);
         tunnel.connect_reactor(reactor.clone());
-        let worked_off = Arc::<AtomicU64>::default();
+        let (worked_off, health) = (Arc::<AtomicU64>::default(), Health::default());
         let (ready, done) = (Signal::new(), Signal::new());
         let mut runner = Runner {
             core: Core::new(factory, config.poll_step, randomness),
@@ -182,6 +191,8 @@ impl ReactorEngine {
             observer,
             board,
             worked_off: Arc::clone(&worked_off),
+            key_check: config.key_check,
+            health: Arc::clone(&health),
         };
         let (is_ready, is_done) = (ready.clone(), done.clone());
         let body = move || {
@@ -201,7 +212,7 @@ impl ReactorEngine {
         let is_done = done.clone();
         let panicked = move || is_done.raise(Err(EngineError::Panicked("reactor")));
         let worker = Worker::spawn("dkg-reactor", body, panicked)?;
-        Ok(ReactorEngine { reactor, clients, worked_off, ready, done, worker })
+        Ok(ReactorEngine { reactor, clients, worked_off, health, ready, done, worker })
     }
 
     /// Raised when the engine has dealt with where the chain stood at its start; or with what kept it from that.
@@ -212,6 +223,11 @@ impl ReactorEngine {
     /// Raised when the engine has stopped: because it was told to, or with what stopped it for good.
     pub fn done(&self) -> Signal<Result<(), EngineError>> {
         self.done.clone()
+    }
+
+    /// Where the keys of the current epoch and of the next stand; `None` before the engine is ready.
+    pub fn key_health(&self) -> Option<(KeyHealth, Option<KeyHealth>)> {
+        self.health.lock().clone()
     }
 
     /// The way for the chain's events.
@@ -292,7 +308,12 @@ struct Runner {
     observer: Arc<dyn Observer>,
     board: Board,
     worked_off: Arc<AtomicU64>,
+    key_check: Option<KeyCheck>,
+    health: Health,
 }
+
+/// The keys of the current epoch and of the next, as of the last step that touched them.
+type Health = Arc<Mutex<Option<(KeyHealth, Option<KeyHealth>)>>>;
 
 impl Runner {
     /// The reactor's loop: receive, step, persist, carry out.
@@ -302,8 +323,16 @@ impl Runner {
         snapshot: Snapshot,
         ready: &Signal<Result<(), EngineError>>,
     ) -> Result<(), EngineError> {
-        let recalled = Recalled::for_start(&self.state, &snapshot)?;
+        let recalled = Recalled::for_start(&self.state, self.core.node_id(), &snapshot)?;
+        let (current, keys) = (snapshot.current, snapshot.keys.clone());
         self.step(Input::Start(Box::new(snapshot), recalled))?;
+        if let Some(check) = self.key_check {
+            let verdict = check.check(keys.as_ref(), self.core.node_id(), &self.state.record(current)?)?;
+            if let KeyVerdict::Granted(missing) = verdict {
+                log::warn!("started without the key of this epoch, as was granted: {missing}");
+            }
+        }
+        self.look_at_keys()?;
         ready.raise(Ok(()));
         loop {
             self.take_private(inbox)?;
@@ -331,20 +360,35 @@ impl Runner {
     }
 
     fn event(&mut self, event: Box<ProtocolEvent>) -> Result<(), EngineError> {
-        let recalled = Recalled::for_event(&self.state, &event)?;
+        let recalled = Recalled::for_event(&self.state, self.core.node_id(), &event)?;
         self.step(Input::Event(event, recalled))
     }
 
     fn step(&mut self, input: Input) -> Result<(), EngineError> {
         let step = self.core.step(input)?;
         for effect in step.persist(&self.state)? {
-            self.carry_out(effect);
+            let touches_keys = matches!(&effect, Effect::SelfTest { .. } | Effect::Report(_));
+            self.carry_out(effect)?;
+            if touches_keys {
+                self.look_at_keys()?;
+            }
         }
         self.worked_off.store(self.core.worked_off().0, Ordering::Release);
         Ok(())
     }
 
-    fn carry_out(&self, effect: Effect) {
+    /// Brings what is told of the keys' health up to date.
+    fn look_at_keys(&self) -> Result<(), EngineError> {
+        let Some(Standing { current, in_force, next }) = self.core.standing() else { return Ok(()) };
+        let me = self.core.node_id();
+        let health = self.state.health(*current, in_force.as_ref(), next.as_ref(), me, self.core.running())?;
+        #[cfg(feature = "metrics")]
+        crate::store::record_metrics(&health.0, health.1.as_ref());
+        *self.health.lock() = Some(health);
+        Ok(())
+    }
+
+    fn carry_out(&self, effect: Effect) -> Result<(), EngineError> {
         let told = match effect {
             Effect::SendPrivate { to, message } => {
                 self.tunnel.send(to, message);
@@ -366,6 +410,12 @@ impl Runner {
                 let poller = self.board.poller.try_send(PollerInput::Abandon);
                 poller.and(self.board.publisher.try_send(PublisherInput::EndRun(instance)))
             }
+            Effect::SelfTest { epoch, public_key } => {
+                if let SafeKey::Key(key) = self.state.safe_key(epoch)? {
+                    key.self_test(&public_key)?;
+                }
+                Ok(())
+            }
             Effect::Report(event) => {
                 log::info!("{event}");
                 self.observer.notify(&event);
@@ -375,5 +425,6 @@ impl Runner {
         if told == Err(Refused::Full) {
             log::error!("the whiteboard's threads are too far behind; a request to them was dropped");
         }
+        Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! What goes into the core and what comes out of it: plain data.
 
 use super::event::EngineEvent;
+use crate::bls::PublicKey;
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
-use crate::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, Snapshot};
+use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, Header, InstanceId, ProtocolEvent, Snapshot};
 use crate::network::{Delivery, Receipt};
-use crate::store::{Batch, CommittedKey, Dealing, DkgState, EpochRecord, Journal, ReceivedShare, StoreError};
+use crate::store::{Batch, Dealing, DkgState, EpochRecord, Journal, ReceivedShare, StoreError};
 
 /// What the store knows of the epochs an event is about, read before the step.
 pub struct Recalled {
@@ -16,8 +17,8 @@ pub struct Recalled {
     pub next: EpochRecord,
     /// What is remembered of the run for that epoch.
     pub journal: Option<Journal>,
-    /// The newest key that was committed for an epoch before the current one.
-    pub earlier: Option<CommittedKey>,
+    /// Earlier epochs' records with a share that the chain has named for one of these, if there are any.
+    pub earlier: Vec<EpochRecord>,
 }
 
 impl Recalled {
@@ -25,11 +26,15 @@ impl Recalled {
     ///
     /// # Errors
     /// The store cannot be read, or holds something damaged.
-    pub fn for_event(state: &DkgState, event: &ProtocolEvent) -> Result<Option<Box<Self>>, StoreError> {
+    pub fn for_event(state: &DkgState, me: &NodeId, event: &ProtocolEvent) -> Result<Option<Box<Self>>, StoreError> {
         match event {
-            ProtocolEvent::EpochSetupPhaseStarted { current, setup, .. } => Recalled::of(state, *current, setup.epoch),
+            ProtocolEvent::EpochSetupPhaseStarted { current, setup, .. } => {
+                Recalled::of(state, me, *current, setup.epoch, &[])
+            }
             ProtocolEvent::EpochCommittedPhaseStarted { current, commit, .. }
-            | ProtocolEvent::EpochFallbackExited { current, commit, .. } => Recalled::of(state, *current, commit.epoch),
+            | ProtocolEvent::EpochFallbackExited { current, commit, .. } => {
+                Recalled::of(state, me, *current, commit.epoch, &[commit])
+            }
             ProtocolEvent::BlockFinalized(_) => return Ok(None),
         }
         .map(Some)
@@ -39,16 +44,31 @@ impl Recalled {
     ///
     /// # Errors
     /// The store cannot be read, or holds something damaged.
-    pub fn for_start(state: &DkgState, snapshot: &Snapshot) -> Result<Box<Self>, StoreError> {
-        Recalled::of(state, snapshot.current, snapshot.next_epoch())
+    pub fn for_start(state: &DkgState, me: &NodeId, snapshot: &Snapshot) -> Result<Box<Self>, StoreError> {
+        let committed = match &snapshot.phase {
+            EpochPhase::Committed(commit) => Some(commit),
+            EpochPhase::Staking | EpochPhase::Setup(_) => None,
+        };
+        let commits: Vec<&EpochCommit> = snapshot.keys.iter().chain(committed).collect();
+        Recalled::of(state, me, snapshot.current, snapshot.next_epoch(), &commits)
     }
 
-    fn of(state: &DkgState, current: EpochCounter, next: EpochCounter) -> Result<Box<Self>, StoreError> {
+    fn of(
+        state: &DkgState,
+        me: &NodeId,
+        current: EpochCounter,
+        next: EpochCounter,
+        commits: &[&EpochCommit],
+    ) -> Result<Box<Self>, StoreError> {
+        let mut earlier = Vec::new();
+        for commit in commits {
+            earlier.extend(state.earlier_holder(commit, me)?);
+        }
         Ok(Box::new(Recalled {
             current: state.record(current)?,
             next: state.record(next)?,
             journal: state.journal(next)?,
-            earlier: state.committed_before(current)?,
+            earlier,
         }))
     }
 }
@@ -122,6 +142,13 @@ pub enum Effect {
     Read(ReadRequest),
     /// A run has ended: stop reading for it, and let go of what still waits to be sent or posted (but not of its result).
     EndRun(InstanceId),
+    /// A key has been committed: see that the share in the store signs for this public key share.
+    SelfTest {
+        /// The epoch it serves.
+        epoch: EpochCounter,
+        /// The chain's public key share of this node.
+        public_key: PublicKey,
+    },
     /// Tell the host.
     Report(EngineEvent),
 }

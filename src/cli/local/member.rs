@@ -109,6 +109,7 @@ impl Member {
             config: ReactorConfig {
                 poll_step: config.schedule().poll_step,
                 whiteboard: WhiteboardConfig { base_wait: view, ..WhiteboardConfig::default() },
+                ..ReactorConfig::default()
             },
             snapshot,
             state: state.clone(),

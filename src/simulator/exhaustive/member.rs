@@ -482,7 +482,8 @@ impl Member {
         let run = RunHistory { setup: scene.setup.clone(), ends: ends.collect() };
         let phase = EpochPhase::Setup(scene.setup.clone());
         let snapshot = Snapshot { run: Some(run), ..Snapshot::new(EpochCounter(0), header(number), phase) };
-        let recalled = Recalled::for_start(&disk(&next.stored)?.1, &snapshot).map_err(|error| error.to_string())?;
+        let recalled =
+            Recalled::for_start(&disk(&next.stored)?.1, &self.node_id, &snapshot).map_err(|error| error.to_string())?;
         self.feed(next, Input::Start(Box::new(snapshot), recalled), false, scene, posts, None)
     }
 
@@ -523,7 +524,7 @@ impl Member {
         let (store, disk) = disk(&state.stored)?;
         let input = match input {
             Input::Event(event, None) => {
-                let recalled = Recalled::for_event(&disk, &event).map_err(|error| error.to_string())?;
+                let recalled = Recalled::for_event(&disk, &self.node_id, &event).map_err(|error| error.to_string())?;
                 Input::Event(event, recalled)
             }
             other => other,
@@ -570,7 +571,7 @@ impl Member {
                 Effect::Report(EngineEvent::RunEnded(report)) => {
                     state.ending = Some(Arc::new(self.ending(*report, &disk, scene)?));
                 }
-                Effect::Report(_) => {}
+                Effect::SelfTest { .. } | Effect::Report(_) => {}
             }
         }
         let due = scene.ended_with(state.done());

@@ -12,7 +12,7 @@ use super::{CrashPoint, Happening, PartOfNode, World};
 use crate::chain::DkgResult;
 use crate::engine::{Effect, EngineEvent, Input, Outbound, PublisherInput, Recalled, Step};
 use crate::epoch::ProtocolEvent;
-use crate::store::StoreError;
+use crate::store::{SafeKey, StoreError};
 use rand::RngExt;
 use std::sync::atomic::Ordering;
 
@@ -68,7 +68,7 @@ impl World {
         let event = match waiting {
             Waiting::Board(input) => return Some(input),
             Waiting::Start(snapshot) => {
-                return match Recalled::for_start(&node.state, &snapshot) {
+                return match Recalled::for_start(&node.state, &node.identity.node_id, &snapshot) {
                     Ok(recalled) => Some(Input::Start(snapshot, recalled)),
                     Err(error) => self.unreadable(member, &error),
                 };
@@ -84,7 +84,7 @@ impl World {
                 return None;
             }
         }
-        match Recalled::for_event(&node.state, &event) {
+        match Recalled::for_event(&node.state, &node.identity.node_id, &event) {
             Ok(recalled) => Some(Input::Event(event, recalled)),
             Err(error) => self.unreadable(member, &error),
         }
@@ -199,6 +199,16 @@ impl World {
                 self.due_soon(member, PartOfNode::Outbox);
             }
             Effect::Confirm(receipt) => receipt.confirm(),
+            Effect::SelfTest { epoch, public_key } => {
+                let signs = self.nodes.get(&member).and_then(|node| match node.state.safe_key(epoch) {
+                    Ok(SafeKey::Key(key)) => Some(key.self_test(&public_key).is_ok()),
+                    _ => None,
+                });
+                if signs != Some(true) {
+                    let what = format!("the key of member {member} for epoch {epoch} does not sign after its commit");
+                    self.watch.break_rule(Rule::Correctness, || what);
+                }
+            }
             Effect::Read(request) => self.begin_read(member, request),
             Effect::Post { instance, content } => {
                 self.watch.posts(member, &content);
