@@ -44,6 +44,8 @@ pub(super) struct Mishap {
 
 /// The parts of a node that a crash takes away.
 pub(super) struct Process {
+    /// When it was started.
+    pub(super) since: u64,
     pub(super) core: Core,
     pub(super) inbox: VecDeque<Waiting>,
     pub(super) private: FairQueue,
@@ -113,12 +115,20 @@ pub(super) fn whiteboard_config() -> WhiteboardConfig {
 }
 
 impl Process {
-    pub(super) fn new(node: &Node, seed: u64, poll_step: u64, clients: usize, verified: Arc<Verified>) -> Self {
+    pub(super) fn new(
+        node: &Node,
+        since: u64,
+        seed: u64,
+        poll_step: u64,
+        clients: usize,
+        verified: Arc<Verified>,
+    ) -> Self {
         let factory = ControllerFactory::new(node.identity.node_id, node.identity.staking_key.clone());
         let factory = factory.verifying_with(verified);
         let randomness = SimulatedRandomness(dice(seed, Draw::Node, node.member as u64, node.life));
         let messaging = MessagingEngineConfig { retry_base_wait: BASE_WAIT, ..MessagingEngineConfig::default() };
         Process {
+            since,
             core: Core::new(factory, poll_step, Box::new(randomness)),
             inbox: VecDeque::new(),
             private: FairQueue::new(),
@@ -172,7 +182,7 @@ impl Node {
     pub(super) fn is_unwell(&self, now: u64) -> bool {
         let lasting = |mishap: &Mishap| !matches!(mishap.part.fault, Fault::Crash | Fault::StoreFailure);
         let suffers = |mishap: &Mishap| lasting(mishap) && (mishap.from..mishap.to).contains(&now);
-        self.process.is_none() || self.stopped || self.mishaps.iter().any(suffers)
+        self.stopped || self.mishaps.iter().any(suffers)
     }
 
     /// Whether it cannot reach anybody.

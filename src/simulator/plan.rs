@@ -23,6 +23,8 @@ const LOG_FAULTS_COUNT: usize = 5;
 const SETTLING_VIEWS: u64 = 8;
 /// Attacks that one malicious member combines at most, or mishaps of an honest one.
 const MAX_FAULTS_PER_MEMBER: usize = 3;
+/// How often a member may be killed in one epoch.
+const MAX_CRASHES_PER_MEMBER: usize = 2;
 
 /// What a run may have in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +229,7 @@ impl Plan {
         let (attacks, mishaps): (Vec<Fault>, Vec<Fault>) = faults
             .iter()
             .filter(|fault| self.chain == ChainKind::Log || !fault.needs_log())
+            .filter(|fault| *fault != Fault::Crash)
             // What there is on a log chain only would come up too rarely.
             .flat_map(|fault| std::iter::repeat_n(fault, if fault.needs_log() { LOG_FAULTS_COUNT } else { 1 }))
             .partition(|fault| fault.is_malicious());
@@ -258,6 +261,27 @@ impl Plan {
             honest.shuffle(&mut dice);
             for member in honest.iter().take(unlucky) {
                 self.give(&mut dice, *member, epoch, &mishaps);
+            }
+            if faults.contains(Fault::Crash) {
+                self.choose_crashes(epoch, &honest);
+            }
+        }
+    }
+
+    /// Nodes go on with a run that they were killed in, so any number of them may be: often some, sometimes all.
+    fn choose_crashes(&mut self, epoch: u64, honest: &[usize]) {
+        let mut dice = dice(self.number.seed, Draw::Plan, 3, epoch);
+        let share = match dice.random_range(0..4) {
+            0 => 0.0,
+            1 => 1.0,
+            _ => 0.4,
+        };
+        for member in honest {
+            for _ in 0..MAX_CRASHES_PER_MEMBER {
+                if dice.random_bool(share) {
+                    let number = self.parts.len() as u64;
+                    self.parts.push(Part { number, member: *member, epoch, fault: Fault::Crash });
+                }
             }
         }
     }

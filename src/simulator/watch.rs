@@ -14,7 +14,7 @@ use crate::engine::{
     EngineEvent, INBOUND_LIMIT, OUTBOUND_LIMIT, POST_LIMIT, REACTOR_INBOX, REPORTS_PER_NODE, RunReport, Verify,
 };
 use crate::envelope::{BroadcastMessage, PrivateKind, PrivateMessage};
-use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header};
+use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, View};
 use crate::hex;
 use crate::protocol::{Broadcast, Disqualification};
 use crate::store::{CommittedKey, DkgState, KeyStatus, SafeKey};
@@ -218,8 +218,11 @@ impl Watch {
     pub(super) fn setup(&mut self, setup: &EpochSetup) {
         let epoch = setup.epoch.0;
         // A clock that is wrong stays wrong.
-        let unwell =
-            |part: &&Part| !part.fault.is_malicious() && (part.epoch == epoch || part.fault == Fault::WrongClock);
+        // And who is killed goes on: what counts is whether it is there when it matters.
+        let unwell = |part: &&Part| {
+            let lasting = !part.fault.is_malicious() && part.fault != Fault::Crash;
+            lasting && (part.epoch == epoch || part.fault == Fault::WrongClock)
+        };
         let unwell = self.plan.parts().iter().filter(unwell).map(|part| part.member).collect();
         let file = File {
             setup: setup.clone(),
@@ -232,6 +235,14 @@ impl Watch {
             unwell,
         };
         self.files.insert(epoch, file);
+    }
+
+    /// Whether a phase or, with the chain now in this epoch, a run's epoch is over with this block.
+    pub(super) fn ends_something(&self, block: &Header, now_in: EpochCounter) -> bool {
+        self.files.iter().filter(|(_, file)| !file.over).any(|(epoch, file)| {
+            let ends = |(cut, last): (&Option<u64>, &View)| cut.is_none() && block.view >= *last;
+            *epoch <= now_in.0 || file.cuts.iter().zip(&file.setup.phase_final_views).any(ends)
+        })
     }
 
     pub(super) fn finalized(&mut self, block: &Header) {

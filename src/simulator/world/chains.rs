@@ -73,6 +73,9 @@ impl World {
             ChainEvent::Protocol(ProtocolEvent::BlockFinalized(block)) => {
                 let views = self.plan.schedule().views_in_epoch;
                 let epoch = crate::epoch::EpochCounter(block.view.0 / views);
+                if self.watch.ends_something(block, epoch) {
+                    self.note_the_absent();
+                }
                 self.watch.epoch_over(epoch);
                 self.note_the_unwell();
                 self.watch.finalized(block);

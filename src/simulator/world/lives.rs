@@ -14,6 +14,9 @@ use rand::rand_core::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// So long before the end of a phase a node has to be back for all it has to say to be heard in it.
+const BACK_MS: u64 = 4 * VIEW_MS;
+
 impl World {
     pub(super) fn add_node(&mut self, member: usize) -> Result<(), String> {
         let identity = identity(member).ok_or_else(|| format!("there is no member {member}"))?;
@@ -33,7 +36,14 @@ impl World {
                     let start = dice.random_range(from..to);
                     (start, (start + dice.random_range(1..=12 * VIEW_MS)).min(to))
                 }
-                Fault::Crash | Fault::StoreFailure => (dice.random_range(from..to), u64::MAX),
+                Fault::StoreFailure => (dice.random_range(from..to), u64::MAX),
+                Fault::Crash => {
+                    // In every second epoch, many at once.
+                    let mut common = self::dice(self.plan.seed(), Draw::Plan, 4, part.epoch);
+                    let together = common.random_bool(0.5).then(|| common.random_range(from..to));
+                    let alone = dice.random_range(from..to);
+                    (together.filter(|_| dice.random_bool(0.7)).unwrap_or(alone), u64::MAX)
+                }
                 _ => (from, to),
             };
             node.mishaps.push(Mishap { part: *part, from, to, much: dice.next_u64(), done: false });
@@ -76,7 +86,7 @@ impl World {
             (Chain::Log(_), Some(log)) => log.chain.replica().lock().snapshot(),
             (Chain::Log(_), None) => return,
         };
-        let mut process = Process::new(node, seed, poll_step, clients, Arc::clone(&self.verified));
+        let mut process = Process::new(node, now, seed, poll_step, clients, Arc::clone(&self.verified));
         let head = snapshot.head;
         process.inbox.push_back(Waiting::Start(Box::new(snapshot)));
         node.worked_off.store(head.view.0, Ordering::Relaxed);
@@ -94,19 +104,32 @@ impl World {
         }
     }
 
-    pub(super) fn crash(&mut self, member: usize, point: &CrashPoint) {
+    pub(super) fn crash(&mut self, member: usize, (point, much): &(CrashPoint, u64)) {
         let Some(node) = self.nodes.get_mut(&member) else { return };
         node.process = None;
         node.disk.crash();
-        let much = node.mishaps.iter().find(|m| m.part.fault == Fault::Crash).map_or(0, |mishap| mishap.much);
-        let back = self.now + 1 + (much >> 16) % (14 * VIEW_MS);
+        // Most are back soon.
+        let views = if much >> 8 & 3 == 0 { 14 } else { 2 };
+        let back = self.now + 1 + (much >> 16) % (views * VIEW_MS);
         self.timeline.note(self.now, &member.to_string(), || format!("is killed ({point:?})"));
         self.watch.mark("crash", format!("{point:?}").chars().take_while(|c| c.is_alphanumeric()).collect::<String>());
         self.at(back, Happening::Restart(member));
-        self.note_the_unwell();
     }
 
-    /// Who is down, or suffers from something, counts as faulty in the run that is on; whichever run that is: with wrong
+    /// A phase or an epoch is over. Who is down then, or has only just come back, had no time to do its part.
+    pub(super) fn note_the_absent(&mut self) {
+        let Some(epoch) = self.watch.current_run() else { return };
+        let absent = |node: &&Node| match (&node.process, node.life) {
+            (None, _) => true,
+            (Some(_), 1) => false,
+            (Some(process), _) => process.since + BACK_MS > self.now,
+        };
+        for node in self.nodes.values().filter(absent) {
+            self.watch.unwell(node.member, epoch);
+        }
+    }
+
+    /// Who suffers from something, counts as faulty in the run that is on; whichever run that is: with wrong
     /// clocks views need not come when they should.
     pub(super) fn note_the_unwell(&mut self) {
         let Some(epoch) = self.watch.current_run() else { return };

@@ -97,8 +97,8 @@ impl World {
 
     pub(super) fn step(&mut self, member: usize, input: Input) {
         let crash = self.next_crash(member);
-        if let Some(point @ CrashPoint::BeforeStep) = &crash {
-            return self.crash(member, point);
+        if let Some(crash @ (CrashPoint::BeforeStep, _)) = &crash {
+            return self.crash(member, crash);
         }
         let Some(node) = self.nodes.get_mut(&member) else { return };
         let Some(process) = node.process.as_mut() else { return };
@@ -121,18 +121,23 @@ impl World {
         self.watch.stepped(member, &queues);
         let all = effects.len();
         for (done, effect) in effects.into_iter().enumerate() {
-            if matches!(crash, Some(CrashPoint::AfterEffects(at)) if at % (all + 1) == done) {
+            if matches!(crash, Some((CrashPoint::AfterEffects(at), _)) if at % (all + 1) == done) {
                 break;
             }
             self.carry_out(member, effect);
         }
-        if let Some(point) = &crash {
-            self.crash(member, point);
+        if let Some(crash) = &crash {
+            self.crash(member, crash);
         }
     }
 
     /// Writes what has to be durable first; the effects, unless the node is dead by then.
-    pub(super) fn persist(&mut self, member: usize, step: Step, crash: Option<&CrashPoint>) -> Option<Vec<Effect>> {
+    pub(super) fn persist(
+        &mut self,
+        member: usize,
+        step: Step,
+        crash: Option<&(CrashPoint, u64)>,
+    ) -> Option<Vec<Effect>> {
         let now = self.now;
         let node = self.nodes.get_mut(&member)?;
         let broken = node
@@ -141,8 +146,8 @@ impl World {
             .find(|mishap| mishap.part.fault == Fault::StoreFailure && (mishap.from..mishap.to).contains(&now));
         let fails = broken.is_some();
         node.disk.arm(match crash {
-            Some(CrashPoint::CommitLost) => NextCommit::Lost,
-            Some(CrashPoint::CommitKept) => NextCommit::KeptUnseen,
+            Some((CrashPoint::CommitLost, _)) => NextCommit::Lost,
+            Some((CrashPoint::CommitKept, _)) => NextCommit::KeptUnseen,
             _ if fails => NextCommit::Lost,
             _ => NextCommit::Kept,
         });
@@ -156,8 +161,8 @@ impl World {
             }
         }
         match (persisted, crash) {
-            (_, Some(point @ (CrashPoint::CommitLost | CrashPoint::CommitKept))) => {
-                self.crash(member, point);
+            (_, Some(crash @ (CrashPoint::CommitLost | CrashPoint::CommitKept, _))) => {
+                self.crash(member, crash);
                 None
             }
             (Ok(effects), _) => Some(effects),
@@ -173,7 +178,7 @@ impl World {
     }
 
     /// Whether the node is killed in its next step, and where.
-    pub(super) fn next_crash(&mut self, member: usize) -> Option<CrashPoint> {
+    pub(super) fn next_crash(&mut self, member: usize) -> Option<(CrashPoint, u64)> {
         let now = self.now;
         let node = self.nodes.get_mut(&member)?;
         let mishap = node
@@ -181,12 +186,13 @@ impl World {
             .iter_mut()
             .find(|mishap| mishap.part.fault == Fault::Crash && !mishap.done && mishap.from <= now)?;
         mishap.done = true;
-        Some(match mishap.much % 4 {
+        let point = match mishap.much % 4 {
             0 => CrashPoint::BeforeStep,
             1 => CrashPoint::CommitLost,
             2 => CrashPoint::CommitKept,
             _ => CrashPoint::AfterEffects((mishap.much >> 8) as usize),
-        })
+        };
+        Some((point, mishap.much))
     }
 
     pub(super) fn carry_out(&mut self, member: usize, effect: Effect) {
