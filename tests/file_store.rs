@@ -163,6 +163,20 @@ fn a_store_that_is_there_is_not_made_again_and_one_that_is_missing_is_not_begun(
 }
 
 #[test]
+fn an_empty_file_in_a_stores_place_is_refused_and_stays_empty() {
+    let room = Room::new();
+    room.create().commit(vec![put(KEY, b"key")]).unwrap();
+    fs::write(room.path(), b"").unwrap();
+    assert!(matches!(room.refusal(), FileError::Damaged { path, .. } if path == room.path()));
+    // With a witness that never said anything, it is what a crash at the store's creation leaves.
+    fs::write(room.witness(), b"").unwrap();
+    let unfinished = FileError::Unfinished { database: room.path(), witness: room.witness() };
+    assert_eq!(room.refusal(), unfinished);
+    assert_eq!([room.path(), room.witness()].map(|file| fs::metadata(file).unwrap().len()), [0, 0]);
+    assert!(unfinished.to_string().contains(room.witness().to_str().unwrap()));
+}
+
+#[test]
 fn a_store_that_cannot_be_made_leaves_nothing_behind() {
     let room = Room::new();
     let nowhere = room.file("no folder").join("store");

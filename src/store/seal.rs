@@ -27,7 +27,6 @@ use zeroize::Zeroizing;
 
 use crate::hex;
 use crate::secret::SecretBytes;
-use crate::wire;
 
 /// Bytes of a data key, and of the key in a key file.
 pub const KEY_BYTES: usize = 32;
@@ -37,10 +36,8 @@ pub const SEAL_OVERHEAD: usize = NONCE_BYTES + TAG_BYTES;
 pub const SALT_BYTES: usize = 16;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
-/// The context of a sealed data key begins with this.
-const SEALED_KEY_DOMAIN: &[u8] = b"dkg-engine sealed data key v1";
-/// The most bytes of a sealed key's lock, encoded.
-const MAX_LOCK_BYTES: usize = 64;
+/// The context of a sealed data key. Its salt and cost need not be in it: others make another key.
+const SEALED_KEY_CONTEXT: &[u8] = b"dkg-engine sealed data key v1";
 /// The most bytes that are read of a key file: its digits, and a line end of any kind.
 const MAX_KEY_FILE_BYTES: usize = 2 * KEY_BYTES + 2;
 
@@ -275,7 +272,7 @@ impl SealedKey {
             Unlock::KeyFile(_) => Lock::KeyFile,
         };
         let plain = SecretBytes::new(key.0.to_vec());
-        let sealed = lock.key(unlock)?.seal(&lock.context()?, &plain)?;
+        let sealed = lock.key(unlock)?.seal(SEALED_KEY_CONTEXT, &plain)?;
         Ok(SealedKey { lock, sealed })
     }
 
@@ -285,7 +282,7 @@ impl SealedKey {
     /// Another passphrase or key file, one that cannot be used, a cost beyond the limits of [`Argon2Cost`], or a sealed
     /// key that has been changed, which looks the same as a wrong passphrase.
     pub fn open(&self, unlock: &Unlock) -> Result<DataKey, SealError> {
-        let opened = self.lock.key(unlock)?.open(&self.lock.context()?, &self.sealed);
+        let opened = self.lock.key(unlock)?.open(SEALED_KEY_CONTEXT, &self.sealed);
         let plain = opened.map_err(|_| SealError::WrongUnlock(unlock.kind()))?;
         let key = <[u8; KEY_BYTES]>::try_from(plain.expose()).map_err(|_| SealError::NotOpened)?;
         Ok(DataKey(Zeroizing::new(key)))
@@ -304,11 +301,6 @@ impl Lock {
             }
             (Lock::KeyFile, _) => Err(SealError::OtherKind { sealed_with: "key file", given: unlock.kind() }),
         }
-    }
-
-    fn context(&self) -> Result<Vec<u8>, SealError> {
-        let lock = wire::encode(self, MAX_LOCK_BYTES).map_err(|_| SealError::TooLong(MAX_LOCK_BYTES))?;
-        Ok([SEALED_KEY_DOMAIN, &lock].concat())
     }
 }
 
