@@ -3,6 +3,8 @@
 //! A host brings a [`Store`]: atomic, durable batches of small records. [`DkgState`] keeps one [`EpochRecord`] per epoch in
 //! it and refuses transitions that the key state machine does not have, whoever asks for them.
 //!
+//! [`MemoryStore`] keeps records for the process's life; `FileStore` (feature `file-store`) keeps them in a file, sealed.
+//!
 //! Only a committed key is safe to sign with, and it has a type of its own, [`CommittedKey`], which exists only where the
 //! chain's evidence has been compared with the key. Whether a node holds the keys that it should hold is asked in three
 //! places: [`recover`] finds a key that the chain names anew, [`KeyCheck`] decides whether a node starts without its key, and
