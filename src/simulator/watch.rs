@@ -127,6 +127,8 @@ struct File {
     over: bool,
     /// Honest members that something has happened to.
     unwell: BTreeSet<usize>,
+    /// Members that were killed while it was on, and go on.
+    killed: BTreeSet<usize>,
 }
 
 /// What an honest member has sent, by purpose.
@@ -233,6 +235,7 @@ impl Watch {
             commit: None,
             over: false,
             unwell,
+            killed: BTreeSet::new(),
         };
         self.files.insert(epoch, file);
     }
@@ -283,6 +286,13 @@ impl Watch {
     pub(super) fn unwell(&mut self, member: usize, epoch: u64) {
         if let Some(file) = self.files.get_mut(&epoch) {
             file.unwell.insert(member);
+        }
+    }
+
+    /// A member was killed.
+    pub(super) fn killed(&mut self, member: usize) {
+        if let Some(file) = self.files.values_mut().last() {
+            file.killed.insert(member);
         }
     }
 
@@ -473,7 +483,8 @@ impl Watch {
         let wrong = file.reports.iter().filter(|(member, _)| !file.unwell.contains(member)).find(|(member, report)| {
             let submitted = file.submitted.get(member);
             match (&report.keys, submitted) {
-                (_, None) => in_time,
+                // Who was killed before it could submit finds keys agreed on that its result adds nothing to.
+                (_, None) => in_time && !(file.commit.is_some() && file.killed.contains(member)),
                 (Ok(_), Some(result)) => *result == DkgResult::Empty,
                 (Err(_), Some(result)) => *result != DkgResult::Empty,
             }

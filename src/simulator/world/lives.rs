@@ -112,6 +112,7 @@ impl World {
         let views = if much >> 8 & 3 == 0 { 14 } else { 2 };
         let back = self.now + 1 + (much >> 16) % (views * VIEW_MS);
         self.timeline.note(self.now, &member.to_string(), || format!("is killed ({point:?})"));
+        self.watch.killed(member);
         self.watch.mark("crash", format!("{point:?}").chars().take_while(|c| c.is_alphanumeric()).collect::<String>());
         self.at(back, Happening::Restart(member));
     }
