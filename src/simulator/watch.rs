@@ -240,12 +240,13 @@ impl Watch {
         self.files.insert(epoch, file);
     }
 
-    /// Whether a phase or, with the chain now in this epoch, a run's epoch is over with this block.
-    pub(super) fn ends_something(&self, block: &Header, now_in: EpochCounter) -> bool {
-        self.files.iter().filter(|(_, file)| !file.over).any(|(epoch, file)| {
+    /// The runs of which a phase or, with the chain now in this epoch, the epoch is over with this block.
+    pub(super) fn ended_by(&self, block: &Header, now_in: EpochCounter) -> Vec<u64> {
+        let ended = |(epoch, file): &(&u64, &File)| {
             let ends = |(cut, last): (&Option<u64>, &View)| cut.is_none() && block.view >= *last;
-            *epoch <= now_in.0 || file.cuts.iter().zip(&file.setup.phase_final_views).any(ends)
-        })
+            **epoch <= now_in.0 || file.cuts.iter().zip(&file.setup.phase_final_views).any(ends)
+        };
+        self.files.iter().filter(|(_, file)| !file.over).filter(ended).map(|(epoch, _)| *epoch).collect()
     }
 
     pub(super) fn finalized(&mut self, block: &Header) {
@@ -539,7 +540,9 @@ impl Watch {
         }
         let Some(commit) = commit else { return };
         let report = file_report(&self.files, epoch);
-        if report.is_some_and(|keys| keys != (commit.group_key, commit.key_shares.clone())) {
+        // More than t who lie about it can have any keys agreed on.
+        let few_lie = self.plan.malicious().len() <= threshold(size);
+        if few_lie && report.is_some_and(|keys| keys != (commit.group_key, commit.key_shares.clone())) {
             return self.break_rule(Rule::Agreement, || {
                 format!("the chain's keys for epoch {epoch} are not those that the honest members came out with")
             });

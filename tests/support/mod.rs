@@ -319,6 +319,11 @@ impl World {
         self.node_with(number, state, snapshot, client.clone(), vec![client])
     }
 
+    pub fn node_configured(&self, number: usize, state: DkgState, snapshot: Snapshot, config: ReactorConfig) -> Node {
+        let client = Client::new(&self.board, node_id(number));
+        self.build(number, state, snapshot, client.clone(), vec![client], config)
+    }
+
     pub fn node_with(
         &self,
         number: usize,
@@ -326,6 +331,18 @@ impl World {
         snapshot: Snapshot,
         client: Arc<Client>,
         clients: Vec<Arc<dyn DkgContractClient>>,
+    ) -> Node {
+        self.build(number, state, snapshot, client, clients, config())
+    }
+
+    fn build(
+        &self,
+        number: usize,
+        state: DkgState,
+        snapshot: Snapshot,
+        client: Arc<Client>,
+        clients: Vec<Arc<dyn DkgContractClient>>,
+        config: ReactorConfig,
     ) -> Node {
         let id = node_id(number);
         let tunnel = BrokerTunnel::new();
@@ -340,7 +357,7 @@ impl World {
         self.network.attach(id, messaging.inbound());
         let events = Events::new();
         let reactor = ReactorEngine::new(ReactorParts {
-            config: config(),
+            config,
             snapshot,
             state: state.clone(),
             factory: ControllerFactory::new(id, staking_key(number)),

@@ -73,8 +73,8 @@ impl World {
             ChainEvent::Protocol(ProtocolEvent::BlockFinalized(block)) => {
                 let views = self.plan.schedule().views_in_epoch;
                 let epoch = crate::epoch::EpochCounter(block.view.0 / views);
-                if self.watch.ends_something(block, epoch) {
-                    self.note_the_absent();
+                for run in self.watch.ended_by(block, epoch) {
+                    self.note_the_absent(run);
                 }
                 self.watch.epoch_over(epoch);
                 self.note_the_unwell();

@@ -117,16 +117,15 @@ impl World {
         self.at(back, Happening::Restart(member));
     }
 
-    /// A phase or an epoch is over. Who is down then, or has only just come back, had no time to do its part.
-    pub(super) fn note_the_absent(&mut self) {
-        let Some(epoch) = self.watch.current_run() else { return };
+    /// A phase of this run or its epoch is over. Who is down then, or has only just come back, had no time to do its part.
+    pub(super) fn note_the_absent(&mut self, run: u64) {
         let absent = |node: &&Node| match (&node.process, node.life) {
             (None, _) => true,
             (Some(_), 1) => false,
             (Some(process), _) => process.since + BACK_MS > self.now,
         };
         for node in self.nodes.values().filter(absent) {
-            self.watch.unwell(node.member, epoch);
+            self.watch.unwell(node.member, run);
         }
     }
 
