@@ -452,9 +452,12 @@ impl Watch {
     fn keeps_promises(&self, epoch: u64) -> bool {
         let at_fault = |part: &&Part| part.epoch == epoch && part.fault.is_malicious();
         let at_fault = self.plan.parts().iter().filter(at_fault).map(|part| part.member).chain(self.wrong_clocks());
-        let unwell = self.files.get(&epoch).into_iter().flat_map(|file| file.unwell.iter().copied());
-        let faulty: BTreeSet<usize> = at_fault.chain(unwell).collect();
-        // Members that are malicious in another run do nothing wrong in this one, but check nobody either.
+        let file = self.files.get(&epoch);
+        let unwell = file.into_iter().flat_map(|file| file.unwell.iter().copied());
+        // Members that are malicious in another run do nothing wrong in this one; but they check nobody, and say everything
+        // once, also to who is down.
+        let once = file.filter(|file| !file.killed.is_empty()).map(|_| self.plan.malicious().iter().copied());
+        let faulty: BTreeSet<usize> = at_fault.chain(unwell).chain(once.into_iter().flatten()).collect();
         let bearable = bearable(self.plan.size());
         self.plan.malicious().len() <= bearable && faulty.len() <= bearable
     }
