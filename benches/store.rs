@@ -8,6 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use dkg_engine::SecretBytes;
 use dkg_engine::bls::Index;
 use dkg_engine::committee::NodeId;
+use dkg_engine::engine::PRIVATE_BATCH;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::store::seal::create_key_file;
 use dkg_engine::store::{Change, FileStore, Owner, RecordId, Store, Unlock};
@@ -46,14 +47,20 @@ fn owner() -> Owner {
 }
 
 fn put(store: &FileStore, id: RecordId, bytes: usize) {
-    store.commit(vec![Change::Put(id, SecretBytes::new(vec![7; bytes]))]).expect("the disk keeps it");
+    put_all(store, &[id], bytes);
 }
 
-/// What a run writes: its dealing, a share from each other member, each its own commit, and the key twice.
-fn run(store: &FileStore, epoch: EpochCounter) {
+fn put_all(store: &FileStore, ids: &[RecordId], bytes: usize) {
+    let changes = ids.iter().map(|id| Change::Put(*id, SecretBytes::new(vec![7; bytes])));
+    store.commit(changes.collect()).expect("the disk keeps it");
+}
+
+/// What a run writes: its dealing, a share from each other member, so many in one commit, and the key twice.
+fn run(store: &FileStore, epoch: EpochCounter, together: usize) {
     put(store, RecordId::dealing(epoch), 128);
-    for dealer in Index::all(SIZE).skip(1) {
-        put(store, RecordId::share(epoch, dealer), 64);
+    let shares: Vec<RecordId> = Index::all(SIZE).skip(1).map(|dealer| RecordId::share(epoch, dealer)).collect();
+    for shares in shares.chunks(together) {
+        put_all(store, shares, 64);
     }
     put(store, RecordId::key(epoch), 128);
     put(store, RecordId::key(epoch), 160);
@@ -69,16 +76,20 @@ fn store(c: &mut Criterion) {
     group.bench_function("read a record of 64 bytes", |b| b.iter(|| one.read(id).expect("it is there")));
     let runs = folder.store("runs");
     let mut epoch = 0;
-    let mut total = (0, Duration::ZERO);
-    group.bench_function("all that a run of 100 writes", |b| {
-        b.iter(|| {
-            epoch += 1;
-            let start = Instant::now();
-            run(&runs, EpochCounter(epoch));
-            total = (total.0 + 1, total.1 + start.elapsed());
+    // As the engine writes shares that come all at once; and as it does when each comes alone.
+    for (how, together) in [("the shares together", PRIVATE_BATCH), ("each share by itself", 1)] {
+        let mut total = (0, Duration::ZERO);
+        group.bench_function(format!("all that a run of {SIZE} writes, {how}"), |b| {
+            b.iter(|| {
+                epoch += 1;
+                let start = Instant::now();
+                run(&runs, EpochCounter(epoch), together);
+                total = (total.0 + 1, total.1 + start.elapsed());
+            });
         });
-    });
-    println!("a run of {SIZE} writes for {:?} in all, beside about 300 ms of cryptography", total.1 / total.0.max(1));
+        let each = total.1 / total.0.max(1);
+        println!("a run of {SIZE} writes for {each:?} in all, {how}, beside about 300 ms of cryptography");
+    }
     drop(runs);
     let path = folder.0.join("runs");
     group.bench_function(format!("open a store of {epoch} runs"), |b| {

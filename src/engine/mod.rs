@@ -73,7 +73,7 @@ pub use publisher::POST_LIMIT;
 #[cfg(feature = "simulator")]
 pub(crate) use publisher::{Publication, Publisher};
 pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessError};
-pub use reactor::{EngineError, EventHandle, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
+pub use reactor::{EngineError, EventHandle, PRIVATE_BATCH, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
 pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy, WhiteboardConfig};
 pub use step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
 pub use tunnel::BrokerTunnel;

@@ -10,7 +10,7 @@ use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, Sp
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::randomness::{OsRandomness, Randomness};
 use super::retry::WhiteboardConfig;
-use super::step::{Effect, Input, Recalled};
+use super::step::{Effect, Input, Recalled, Step};
 use super::tunnel::BrokerTunnel;
 use super::whiteboard;
 use crate::chain::DkgContractClient;
@@ -21,6 +21,9 @@ use crate::sync::{Mutex, catch_panic, now};
 
 /// Events and pages the reactor's inbox holds; a host that is further ahead waits.
 pub const REACTOR_INBOX: usize = 1024;
+/// Private messages that are made durable together, where so many wait: shares come all at once, and each write waits for the
+/// disk.
+pub const PRIVATE_BATCH: usize = 50;
 /// Requests the poller's and the publisher's inboxes hold.
 const BOARD_INBOX: usize = 2048;
 
@@ -348,12 +351,24 @@ impl Runner {
     /// Takes the private messages that wait, but no more than can wait at once: who sends faster than we work must not keep
     /// the chain's events from us.
     fn take_private(&mut self, inbox: &Inbox<ReactorInput>) -> Result<(), EngineError> {
-        for _ in 0..INBOUND_LIMIT {
-            if !self.core.wants_private() || inbox.is_stopped() {
+        for _ in 0..INBOUND_LIMIT / PRIVATE_BATCH {
+            let mut all = Step::default();
+            let mut left = PRIVATE_BATCH;
+            while left > 0 && self.core.wants_private() && !inbox.is_stopped() {
+                let Some(delivery) = self.tunnel.take() else { break };
+                all.join(self.core.step(Input::Private(delivery))?);
+                left -= 1;
+            }
+            for effect in all.persist(&self.state)? {
+                // What has not been confirmed by now is sent again, to the node's next life.
+                if inbox.is_stopped() {
+                    return Ok(());
+                }
+                self.carry_out(effect)?;
+            }
+            if left > 0 {
                 return Ok(());
             }
-            let Some(delivery) = self.tunnel.take() else { return Ok(()) };
-            self.step(Input::Private(delivery))?;
         }
         self.tunnel.wake_reactor();
         Ok(())

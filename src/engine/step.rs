@@ -204,6 +204,17 @@ impl Step {
         self.then(Effect::Report(event));
     }
 
+    /// This step and the one after it as one: what both write becomes durable together.
+    pub(super) fn join(&mut self, next: Step) {
+        let Step { batch: Batch { keys, dealing, shares, closed, prune_for }, effects } = next;
+        keys.into_iter().for_each(|record| self.record(record));
+        self.batch.shares.extend(shares);
+        self.batch.dealing = dealing.or(self.batch.dealing.take());
+        self.batch.closed = closed.or(self.batch.closed);
+        self.batch.prune_for = prune_for.or(self.batch.prune_for);
+        self.effects.extend(effects);
+    }
+
     /// Writes what has to be durable, and hands out the effects once that has succeeded.
     ///
     /// # Errors
