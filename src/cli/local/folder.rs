@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use super::home::{CHAIN_ID, Home, new_chain};
 use super::identity::{Identity, Source};
+use super::lock::Lock;
 
 const LOCK: &str = "lock";
 const COMMITTEE: &str = "committee";
@@ -53,11 +54,6 @@ pub(super) struct Wanted {
     pub(super) behaviours: Vec<&'static str>,
     pub(super) view_ms: u64,
     pub(super) schedule: Schedule,
-}
-
-/// Keeps other processes out of a folder while it lives.
-pub(super) struct Lock {
-    _file: File,
 }
 
 /// What a committee was made with; nothing of it is secret.
@@ -276,13 +272,12 @@ fn lock(dir: &Path) -> Result<Lock, String> {
     let path = dir.join(LOCK);
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| at(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(TryLockError::WouldBlock) => {
-            Err(format!("{} is in use; wait for the other process, or choose another folder", dir.display()))
+    Lock::take(file).map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            format!("{} is in use; wait for the other process, or choose another folder", dir.display())
         }
-        Err(TryLockError::Error(error)) => Err(at(&path, &error)),
-    }
+        TryLockError::Error(error) => at(&path, &error),
+    })
 }
 
 /// Refuses a folder with something in it that no committee leaves there.

@@ -8,8 +8,8 @@ use dkg_engine::chain::log::{ChainConfig, ChainSpec, Clock, LogHost, MemoryLog, 
 use dkg_engine::epoch::View;
 use dkg_engine::store::{MemoryStore, Store};
 
-use super::folder::Lock;
 use super::identity::{Identity, Source};
+use super::lock::Lock;
 
 /// The name of the chain of every local committee.
 pub(super) const CHAIN_ID: &str = "local";

@@ -11,6 +11,7 @@ mod fault;
 mod folder;
 mod home;
 mod identity;
+mod lock;
 mod member;
 mod report;
 mod seams;
