@@ -31,6 +31,8 @@ struct Inner {
     read: [Vec<(usize, usize)>; 2],
     /// The operation from which on nothing works any more.
     broken_from: Option<usize>,
+    /// The first operation that did not work.
+    refused: Option<Operation>,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,11 @@ impl Disk {
         self.0.lock().read[file].clone()
     }
 
+    /// The operation at which it broke, if it came to that.
+    pub(crate) fn refused(&self) -> Option<Operation> {
+        self.0.lock().refused.clone()
+    }
+
     /// Nothing works any more after so many further operations.
     pub(crate) fn break_after(&self, operations: usize) {
         let mut inner = self.0.lock();
@@ -77,6 +84,7 @@ impl Disk {
 impl Inner {
     fn take(&mut self, operation: Operation) -> io::Result<()> {
         if self.broken_from.is_some_and(|from| self.done.len() >= from) {
+            self.refused.get_or_insert(operation);
             return Err(io::Error::other("the disk is gone"));
         }
         apply(&mut self.image, &operation);
