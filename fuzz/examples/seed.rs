@@ -5,16 +5,19 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use dkg_engine::bls::{DKG_MESSAGE_TAG, G2Point, Index, VectorEncoding};
+use dkg_engine::SecretBytes;
+use dkg_engine::bls::{DKG_MESSAGE_TAG, G2Point, Index, Scalar, VectorEncoding};
 use dkg_engine::chain::DkgResult;
 use dkg_engine::chain::log::{Entry, MAX_ENTRY_BYTES, Payload, Prefix};
 use dkg_engine::envelope::{BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_NESTING, MAX_PRIVATE_BYTES};
 use dkg_engine::epoch::{EpochCounter, InstanceId, View};
 use dkg_engine::hex;
 use dkg_engine::protocol::{encode_answer, encode_complaint, encode_share, encode_vector};
+use dkg_engine::store::seal::{Argon2Cost, SealedKey};
+use dkg_engine::store::{Backup, RecordId};
 use dkg_engine_fuzz::targets::member::polynomial;
-use dkg_engine_fuzz::targets::{curve, log, store, text};
-use serde_json::Value;
+use dkg_engine_fuzz::targets::{curve, log, sealed, store, text};
+use serde_json::{Value, json};
 
 fn main() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -28,6 +31,9 @@ fn main() {
     messages(&corpus);
     texts(&corpus);
     records(&corpus);
+    journals(&corpus);
+    seals(&corpus);
+    keystores(&corpus);
     results(&corpus);
     logs(&corpus);
 }
@@ -411,6 +417,193 @@ fn records(corpus: &Corpus) {
     );
     corpus.put("key_states", "batch out of order", [&run.concat()[..8], &[write, 4, 0, 1, 3]].concat());
     corpus.put("key_states", "empty", []);
+}
+
+fn journals(corpus: &Corpus) {
+    let put = |name: &str, how: u8, bytes: &[u8]| corpus.put("journal", name, [&[how], bytes].concat());
+    let share = |message: &[u8]| [&(message.len() as u64).to_le_bytes()[..], message].concat();
+    let (dealing, message) = (RecordId::dealing(store::EPOCH), RecordId::share(store::EPOCH, store::DEALER));
+    for (name, kind, id, value) in [
+        ("dealing", 0, dealing, store::dealing_value(Some(&[7; 48]))),
+        ("no dealing", 0, dealing, store::dealing_value(None)),
+        ("short seed", 0, dealing, store::dealing_value(Some(&[7; 3]))),
+        ("share", 1, message, share(encode_share(&Scalar::zero()).expose())),
+        ("empty share", 1, message, share(&[])),
+        ("longest share", 1, message, share(&[1; MAX_PRIVATE_BYTES])),
+    ] {
+        let record = store::journal_record(id, &value);
+        let body = &record[..record.len() - 32];
+        put(name, kind, &record);
+        put(&format!("{name} value"), kind | 4, &value);
+        put(&format!("{name} value cut"), kind | 4, &value[..value.len() - 1]);
+        put(&format!("{name} value and a byte"), kind | 4, &[&value[..], &[0]].concat());
+        put(&format!("{name} cut"), kind | 2, &body[..body.len() - 1]);
+        put(&format!("{name} as the other kind"), kind ^ 1, &record);
+        // The version, the epoch, the kind, the dealer, and what the value begins with.
+        for place in [0, 9, 10, 11, 12] {
+            let mut other = body.to_vec();
+            other[place] = other[place].wrapping_add(1);
+            put(&format!("{name} otherwise at {place}"), kind | 2, &other);
+        }
+        let mut flipped = record.clone();
+        flipped[20] ^= 1;
+        put(&format!("{name} with a bit flipped"), kind, &flipped);
+    }
+    put("neither some nor none", 4, &[&[9; 32][..], &[2]].concat());
+    put("endless seed", 4, &[&[9; 32][..], &[1], &[0xff; 8]].concat());
+    put("endless share", 5, &[0xff; 8]);
+    put("empty share record", 1, &[]);
+    put("checksum alone", 3, &[]);
+    put("too long", 5, &share(&[1; dkg_engine::store::MAX_RECORD_BYTES]));
+}
+
+fn seals(corpus: &Corpus) {
+    let cheap = Argon2Cost::new(8, 1, 1).unwrap();
+    let key = sealed::data_key();
+    let put = |name: &str, kind: u8, bytes: &[u8]| corpus.put("sealed", name, [&[kind], bytes].concat());
+    for (name, plain) in [("nothing", &[][..]), ("a share", &[3; 32])] {
+        let bytes = key.seal(sealed::CONTEXT, &SecretBytes::new(plain.to_vec())).unwrap();
+        put(&format!("{name} sealed"), 0, &bytes);
+        put(&format!("{name} sealed and cut"), 0, &bytes[..bytes.len() - 1]);
+        put(&format!("{name} sealed for elsewhere"), 0, &key.seal(b"", &SecretBytes::new(plain.to_vec())).unwrap());
+    }
+    put("no bytes", 0, &[]);
+    put("nonce alone", 0, &[0; 24]);
+
+    let backup = Backup::seal(&sealed::owner(), &sealed::completed(), &sealed::key_file()).unwrap();
+    let by_file = serde_json::to_value(&backup).unwrap();
+    // A backup is made at the standard cost; its data key can be sealed anew at another one.
+    let opened: SealedKey = serde_json::from_value(by_file["sealed_by"].clone()).unwrap();
+    let opened = opened.open(&sealed::key_file()).unwrap();
+    let lock = SealedKey::seal_at(&opened, &sealed::passphrase(), cheap).unwrap();
+    let mut by_passphrase = by_file.clone();
+    by_passphrase["sealed_by"] = serde_json::to_value(lock).unwrap();
+    let put_backup = |name: &str, value: &Value| corpus.put("backup_file", name, value.to_string());
+    for (name, good) in [("by key file", &by_file), ("by passphrase", &by_passphrase)] {
+        put_backup(name, good);
+        put(name, 1, good["sealed_by"].to_string().as_bytes());
+        put(&format!("{name} cut"), 1, &good["sealed_by"].to_string().as_bytes()[1..]);
+        for (field, other) in [
+            ("format", json!("other")),
+            ("version", json!(2)),
+            ("chain", json!("other")),
+            ("chain", json!("x".repeat(20_000))),
+            ("member", json!("none")),
+            ("epoch", json!(6)),
+            ("epoch", json!(-1)),
+            ("index", json!(254)),
+            ("index", json!(255)),
+            ("public_key_share", json!("00")),
+            ("state", json!("failed")),
+            ("state", json!("other")),
+            ("share", json!("")),
+            ("share", json!("zz")),
+            ("sealed_by", json!(null)),
+            ("unknown", json!(1)),
+        ] {
+            let mut damaged = good.clone();
+            damaged[field] = other.clone();
+            put_backup(&format!("{name} {field} {other}"), &damaged);
+        }
+        for cost in [[8, 1, 1], [9, 1, 1], [7, 1, 1], [8, 0, 1], [8, 1, 0], [64, 1, 4], [1 << 18, 1, 1]] {
+            costs(&put, &put_backup, name, good, cost);
+        }
+        let most = u64::from(u32::MAX);
+        for cost in [[most, 1, 1], [8, most, 1], [8, 1, most], [(1 << 18) + 1, 1, 1], [8, 17, 1], [64, 1, 5]] {
+            costs(&put, &put_backup, name, good, cost);
+        }
+    }
+    corpus.put("backup_file", "empty", []);
+    corpus.put("backup_file", "not text", [0xff; 9]);
+    corpus.put("backup_file", "deeply nested", "[".repeat(1000));
+    corpus.put("backup_file", "header alone", r#"{"format":"dkg-key-backup","version":1}"#);
+    let mut long = by_file.to_string();
+    long.push_str(&" ".repeat(dkg_engine::store::MAX_BACKUP_BYTES));
+    corpus.put("backup_file", "too long", long);
+}
+
+fn costs(put: &dyn Fn(&str, u8, &[u8]), put_backup: &dyn Fn(&str, &Value), name: &str, good: &Value, cost: [u64; 3]) {
+    let mut other = good.clone();
+    if let Some(lock) = other["sealed_by"]["lock"].get_mut("Passphrase") {
+        let [memory_kib, passes, lanes] = cost;
+        lock["cost"] = json!({ "memory_kib": memory_kib, "passes": passes, "lanes": lanes });
+        let name = format!("{name} at {cost:?}");
+        put_backup(&name, &other);
+        put(&name, 1, other["sealed_by"].to_string().as_bytes());
+    }
+}
+
+fn keystores(corpus: &Corpus) {
+    let numbers = |from: u8| hex::encode(&(from..from + 32).collect::<Vec<u8>>());
+    let keystore = |kdf: Value, checksum: &str| {
+        json!({
+            "crypto": {
+                "kdf": kdf,
+                "checksum": { "function": "sha256", "params": {}, "message": checksum },
+                "cipher": { "function": "aes-128-ctr", "params": { "iv": "00".repeat(16) }, "message": numbers(64) },
+            },
+            "description": "fuzz", "pubkey": "00", "path": "", "uuid": "", "version": 4,
+        })
+    };
+    // The checksums were computed apart from this program, at costs as low as there are.
+    let scrypt = json!({ "dklen": 32, "n": 16, "p": 1, "r": 1, "salt": numbers(0) });
+    let pbkdf2 = json!({ "dklen": 32, "c": 1, "prf": "hmac-sha256", "salt": numbers(0) });
+    for (name, params, checksum) in [
+        ("scrypt", scrypt, "3e4c9ebf91c0843c45e697020dea199c17f513d74174efe9582915431472bb69"),
+        ("pbkdf2", pbkdf2, "4774e50d1720756e2d69b1b2562204860ee80763775235d9cd5390b423152a48"),
+    ] {
+        let good = keystore(json!({ "function": name, "params": params, "message": "" }), checksum);
+        let put = |what: &str, value: &Value| corpus.put("keystore", &format!("{name} {what}"), value.to_string());
+        put("good", &good);
+        corpus.put("keystore", &format!("{name} cut"), &good.to_string()[1..]);
+        for (field, other) in [
+            ("n", json!(0)),
+            ("n", json!(3)),
+            ("n", json!(1u64 << 63)),
+            ("n", json!(-1)),
+            ("r", json!(0)),
+            ("r", json!(u32::MAX)),
+            ("p", json!(0)),
+            ("p", json!(17)),
+            ("c", json!(0)),
+            ("c", json!(10_000_001)),
+            ("prf", json!("hmac-sha512")),
+            ("dklen", json!(16)),
+            ("dklen", json!(u32::MAX)),
+            ("salt", json!("0")),
+            ("salt", json!("")),
+        ] {
+            let mut damaged = good.clone();
+            damaged["crypto"]["kdf"]["params"][field] = other.clone();
+            put(&format!("{field} {other}"), &damaged);
+        }
+        let mut endless = good.clone();
+        endless["crypto"]["kdf"]["params"]["r"] = json!(0);
+        endless["crypto"]["kdf"]["params"]["n"] = json!(1u64 << 62);
+        put("endless for nothing", &endless);
+        for (part, field, other) in [
+            ("cipher", "message", json!("")),
+            ("cipher", "message", json!("0")),
+            ("cipher", "function", json!("aes-256-ctr")),
+            ("checksum", "message", json!("00")),
+            ("kdf", "function", json!("argon2")),
+        ] {
+            let mut damaged = good.clone();
+            damaged["crypto"][part][field] = other.clone();
+            put(&format!("{part} {field} {other}"), &damaged);
+        }
+        let mut other = good.clone();
+        other["version"] = json!(3);
+        put("version 3", &other);
+    }
+    for (name, text) in [
+        ("standard scrypt", include_str!("../../tests/keystores/scrypt.json")),
+        ("standard pbkdf2", include_str!("../../tests/keystores/pbkdf2.json")),
+    ] {
+        corpus.put("keystore", name, text);
+    }
+    corpus.put("keystore", "empty", []);
+    corpus.put("keystore", "deeply nested", "[".repeat(1000));
 }
 
 fn results(corpus: &Corpus) {

@@ -13,19 +13,22 @@ pub mod field;
 #[cfg(feature = "log-chain")]
 pub mod log;
 pub mod member;
+#[cfg(all(feature = "eip2335", feature = "file-store"))]
+pub mod sealed;
 pub mod store;
 pub mod text;
 
 /// A target: its name, which is also its corpus folder's and its file's in `fuzz_targets`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets but those of the log chain.
+/// All targets but those of the log chain and of what is sealed.
 pub const TARGETS: &[Target] = &[
     ("broadcast_post", text::broadcast_post),
     ("commitment_vector", curve::commitment_vector),
     ("contract_result", board::contract_result),
     ("g2_point", curve::g2_point),
     ("hex", text::hex),
+    ("journal", store::journal),
     ("key_states", store::key_states),
     ("participant", member::participant),
     ("private_envelope", text::private_envelope),
@@ -47,3 +50,15 @@ pub const LOG_TARGETS: &[Target] = &[];
 
 /// The names of the targets of the log chain, known also where they are not compiled.
 pub const LOG_TARGET_NAMES: [&str; 3] = ["chain_config", "log_chain", "log_entry"];
+
+/// The targets of what is sealed.
+#[cfg(all(feature = "eip2335", feature = "file-store"))]
+pub const SEALED_TARGETS: &[Target] =
+    &[("backup_file", sealed::backup_file), ("keystore", sealed::keystore), ("sealed", sealed::sealed)];
+
+/// The targets of what is sealed.
+#[cfg(not(all(feature = "eip2335", feature = "file-store")))]
+pub const SEALED_TARGETS: &[Target] = &[];
+
+/// The names of the targets of what is sealed, known also where they are not compiled.
+pub const SEALED_TARGET_NAMES: [&str; 3] = ["backup_file", "keystore", "sealed"];

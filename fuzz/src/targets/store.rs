@@ -8,8 +8,8 @@ use dkg_engine::bls::{Index, PublicKey, SecretKey};
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::{EpochCommit, EpochCounter};
 use dkg_engine::store::{
-    Change, CommittedKey, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, RecordId, SafeKey,
-    Store, StoreError,
+    Batch, Change, CommittedKey, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore,
+    ReceivedShare, RecordId, RecordKind, SafeKey, Store, StoreError,
 };
 use sha3::{Digest, Sha3_256};
 
@@ -97,6 +97,76 @@ pub fn stored_record(data: &[u8]) {
             assert_eq!(state.commit(&[EpochRecord::new(EPOCH)]).err(), Some(error));
         }
     }
+}
+
+/// The dealer whose share is in the journal.
+pub const DEALER: Index = Index::from_byte(3).expect("an index");
+
+/// A record of a run's journal, with what every such record has around its value: version and name before it, and its
+/// checksum behind.
+pub fn journal_record(id: RecordId, value: &[u8]) -> Vec<u8> {
+    let body = [&1_u16.to_le_bytes()[..], &id.to_bytes(), value].concat();
+    [&body[..], &Sha3_256::digest(&body)].concat()
+}
+
+/// The value of a dealing's record.
+pub fn dealing_value(seed: Option<&[u8]>) -> Vec<u8> {
+    let seed = seed.map(|seed| [&[1][..], &(seed.len() as u64).to_le_bytes(), seed].concat());
+    [&[9; 32][..], &seed.unwrap_or(vec![0])].concat()
+}
+
+/// The journal of a run: what a store hands back. The first byte says whether it is the dealing or a share (1), whether the
+/// checksum is put right (2), and whether version and name are, too (4). What is read is written as the same bytes; an error
+/// names the record, which is left as it is.
+pub fn journal(data: &[u8]) {
+    let mut choices = Choices(data);
+    let how = choices.byte();
+    let id = if how & 1 == 0 { RecordId::dealing(EPOCH) } else { RecordId::share(EPOCH, DEALER) };
+    let bytes = match how & 6 {
+        0 => choices.0.to_vec(),
+        2 => [choices.0, &Sha3_256::digest(choices.0)].concat(),
+        _ => journal_record(id, choices.0),
+    };
+    let good = journal_record(RecordId::dealing(EPOCH), &dealing_value(Some(&[8; 48])));
+    let put = |id, bytes: &[u8]| Change::Put(id, SecretBytes::new(bytes.to_vec()));
+    let store = Arc::new(MemoryStore::new());
+    store.commit(vec![put(RecordId::dealing(EPOCH), &good), put(id, &bytes)]).unwrap();
+    let state = DkgState::new(store.clone());
+    assert!(state.journal(EpochCounter(EPOCH.0 + 1)).unwrap().is_none(), "another run's journal is another");
+    let stored = |store: &MemoryStore| store.read(id).unwrap().unwrap().expose().to_vec();
+    match state.journal(EPOCH) {
+        Ok(journal) => {
+            let journal = journal.expect("a run that was begun");
+            assert!(bytes.len() <= MAX_RECORD_BYTES);
+            assert_eq!(bytes, journal_record(id, &bytes[12..bytes.len() - 32]), "a record of another name or version");
+            assert_eq!(journal.dealing.epoch(), EPOCH);
+            let shares: Vec<_> =
+                journal.shares.iter().map(|share| RecordId::share(share.epoch, share.dealer)).collect();
+            let expected = if id.kind == RecordKind::Dealing { vec![] } else { vec![id] };
+            assert_eq!(shares, expected);
+            let again = Arc::new(MemoryStore::new());
+            let batch = Batch { dealing: Some(journal.dealing), shares: journal.shares, ..Batch::default() };
+            DkgState::new(again.clone()).write(&batch).unwrap();
+            assert_eq!(stored(&again), bytes, "a second encoding of one record");
+        }
+        Err(error) => {
+            assert!(matches!(&error, StoreError::Damaged { record, .. } if *record == id));
+            assert_silent(&error, &bytes);
+            assert_silent(&error.to_string(), &bytes);
+            // What cannot be read is not overwritten either.
+            let fresh = Arc::new(MemoryStore::new());
+            fresh.commit(vec![put(RecordId::dealing(EPOCH), &good)]).unwrap();
+            let dealing = DkgState::new(fresh).journal(EPOCH).unwrap().unwrap().dealing;
+            let share = ReceivedShare { epoch: EPOCH, dealer: DEALER, message: SecretBytes::new(vec![1]) };
+            let batch = Batch { dealing: Some(dealing), shares: vec![share], ..Batch::default() };
+            let refused = if id.kind == RecordKind::Dealing { error } else { StoreError::Overwrite(id) };
+            assert_eq!(state.write(&batch).err(), Some(refused));
+            assert_eq!(stored(&store), bytes);
+        }
+    }
+    // The run is over: whatever is there goes.
+    state.write(&Batch { closed: Some(EPOCH), ..Batch::default() }).unwrap();
+    assert!(store.list().unwrap().is_empty());
 }
 
 /// What a record holds, as far as it can be asked: the run's own key, and the committed key with its index.
