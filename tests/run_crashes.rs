@@ -272,11 +272,10 @@ impl World<'_> {
         self.tell(ProtocolEvent::EpochSetupPhaseStarted { current, first: self.head, setup: setup.clone() });
         for (phase, last) in setup.phase_final_views.into_iter().enumerate() {
             while self.head.view < last {
+                if self.faulty && phase == 1 && self.head.view.0 + BLOCK >= last.0 {
+                    self.accuse_falsely();
+                }
                 self.block(last);
-            }
-            if phase == 0 && self.faulty {
-                let content = BroadcastMessage::sign(encode_complaint(index(0)), &setup.instance, &staking_key(2));
-                self.board.push(BoardMessage { node_id: node_id(2), content: content.to_json() });
             }
         }
         let commit = self.agreed();
@@ -292,6 +291,12 @@ impl World<'_> {
             self.settle_down();
         }
         self.outcome(commit)
+    }
+
+    /// Member 2 complains about member 0, so late that the answer comes in the phase after.
+    fn accuse_falsely(&mut self) {
+        let complaint = BroadcastMessage::sign(encode_complaint(index(0)), &self.setup.instance, &staking_key(2));
+        self.board.push(BoardMessage { node_id: node_id(2), content: complaint.to_json() });
     }
 
     fn outcome(self, commit: EpochCommit) -> (Outcome, Life) {
