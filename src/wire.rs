@@ -7,6 +7,7 @@
 use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 /// Why bytes are not a value, or a value cannot become bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +45,8 @@ pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize
         return Err(WireError::TooLong(limit));
     }
     let value = options(limit).deserialize(bytes).map_err(|error| explain(&error, limit))?;
-    if encode(&value, limit)? != bytes {
+    // What is decoded may be secret, and this is a copy of it.
+    if *Zeroizing::new(encode(&value, limit)?) != bytes {
         return Err(WireError::NotCanonical);
     }
     Ok(value)
