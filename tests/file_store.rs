@@ -496,6 +496,35 @@ fn without_its_witness_a_database_opens_only_when_its_owner_says_that_it_is_the_
     room.open().unwrap();
 }
 
+#[test]
+fn a_new_stores_copy_is_refused_where_the_witness_says_nothing_or_has_lost_a_place() {
+    let room = Room::new();
+    room.create();
+    let (new, witness) = (fs::read(room.path()).unwrap(), fs::read(room.witness()).unwrap());
+    room.open().unwrap().commit(vec![put(KEY, b"key")]).unwrap();
+    let whole = fs::read(room.witness()).unwrap();
+    fs::write(room.path(), &new).unwrap();
+    let mut lost_a_place = whole.clone();
+    lost_a_place[4096..].fill(7);
+    // Empty is what an owner may make who is told that there is none.
+    let unfinished = FileError::Unfinished { database: room.path(), witness: room.witness() };
+    let damaged = FileError::WitnessDamaged { database: room.path(), witness: room.witness() };
+    let useless: [(&[u8], &FileError); 5] = [
+        (b"", &unfinished),
+        (&[0; 9000], &unfinished),
+        (&[7; 9000], &damaged),
+        (&witness[..30], &damaged),
+        (&lost_a_place, &damaged),
+    ];
+    for (useless, refusal) in useless {
+        fs::write(room.witness(), useless).unwrap();
+        assert_eq!(room.refusal(), *refusal);
+        assert_eq!(fs::read(room.witness()).unwrap(), useless);
+    }
+    fs::write(room.witness(), whole).unwrap();
+    assert!(matches!(room.refusal(), FileError::RolledBack { found: 0, expected: 1, .. }));
+}
+
 /// Storage that refuses.
 #[derive(Debug)]
 struct Refusing(io::ErrorKind);

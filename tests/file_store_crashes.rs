@@ -127,10 +127,13 @@ impl Life {
             let (database, witness) = disk.files();
             FileStore::open_on(name(), database, witness, &owner(), unlock)
         };
-        let (store, with_new) = match open(&self.new) {
-            Ok(store) => (store, true),
-            Err(FileError::Unlock { .. }) => (open(&self.old).expect("one of the keys opens it"), false),
-            Err(FileError::Unfinished { .. }) => return None,
+        let (opened, with_new) = match open(&self.new) {
+            Err(FileError::Unlock { .. }) => (open(&self.old), false),
+            opened => (opened, true),
+        };
+        let store = match opened {
+            Ok(store) => store,
+            Err(FileError::Unfinished { .. } | FileError::WitnessDamaged { .. }) => return None,
             Err(error) => panic!("{error}"),
         };
         let records = store.list().unwrap().into_iter();

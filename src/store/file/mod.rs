@@ -32,6 +32,8 @@
 //!   copy at that moment undoes a commit that was never reported, so that nothing it protects has left the node.
 //! - A crash within the witness' write: it has two places, used in turn, so that the number before stands.
 //! - The database is always durable before the witness says so; an honest crash never leaves it behind.
+//! - A crash within a store's creation, which was not reported either: that is said, and to make it again is left to its
+//!   owner. A copy of the new store beside an emptied witness looks the same.
 //! - A place of the witness that does not read was being written when the machine died, and so the database has to be one
 //!   further than the place that does read. Where it is not, one of the two files is damaged or old, and that is said.
 //!

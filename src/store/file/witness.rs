@@ -42,8 +42,9 @@ impl Witness {
             Some(expected) if found < expected => Err(FileError::RolledBack { database, witness, found, expected }),
             Some(expected) if found > expected => self.write(found, key, owner),
             Some(_) if whole => Ok(()),
-            // The store's creation was cut off while it was witnessed.
-            _ if found == 0 => self.begin(found, key, owner),
+            // The store's creation was cut off before it was witnessed. Taken for good, a copy of the new store would be, too,
+            // beside a witness that somebody has emptied.
+            None if found == 0 && self.is_blank()? => Err(FileError::Unfinished { database, witness }),
             // What does not read was the write after this one, and before it the database had become durable: it should be
             // one further. Or nothing reads.
             _ => Err(FileError::WitnessDamaged { database, witness }),
