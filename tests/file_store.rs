@@ -525,6 +525,25 @@ fn a_new_stores_copy_is_refused_where_the_witness_says_nothing_or_has_lost_a_pla
     assert!(matches!(room.refusal(), FileError::RolledBack { found: 0, expected: 1, .. }));
 }
 
+#[test]
+fn renewing_a_witness_that_fails_leaves_none_behind() {
+    let room = Room::new();
+    room.create().commit(vec![put(KEY, b"key")]).unwrap();
+    fs::remove_file(room.witness()).unwrap();
+    let renew = |unlock| error(FileStore::renew_witness(&room.path(), &owner(), &unlock));
+    assert!(matches!(renew(Unlock::KeyFile(room.file("none"))), FileError::Unlock { .. }));
+    assert!(!room.witness().exists());
+    assert_eq!(room.refusal(), FileError::WitnessMissing { database: room.path(), witness: room.witness() });
+    // A database that lost everything is not what was never finished.
+    let database = fs::read(room.path()).unwrap();
+    fs::write(room.path(), b"").unwrap();
+    renew(room.unlock());
+    assert!(!room.witness().exists());
+    fs::write(room.path(), database).unwrap();
+    drop(FileStore::renew_witness(&room.path(), &owner(), &room.unlock()).unwrap());
+    assert_eq!(read(&room.open().unwrap(), KEY).unwrap(), b"key");
+}
+
 /// Storage that refuses.
 #[derive(Debug)]
 struct Refusing(io::ErrorKind);

@@ -215,10 +215,18 @@ impl FileStore {
     pub fn renew_witness(path: &Path, owner: &Owner, unlock: &Unlock) -> Result<Self, FileError> {
         let database = FileMedium::open(path)?;
         let beside = witness_path(path);
-        let witness = if beside.exists() { FileMedium::open(&beside)? } else { FileMedium::create(&beside)? };
-        sync_folder(&beside).map_err(|error| FileError::from_io(&beside, &error))?;
-        let witness = Witness::new(beside, witness);
-        Self::open_trusting(path, database, witness, owner, unlock, Trust::Database)
+        let missing = !beside.exists();
+        let witness = if missing { FileMedium::create(&beside)? } else { FileMedium::open(&beside)? };
+        let durable = sync_folder(&beside).map_err(|error| FileError::from_io(&beside, &error));
+        let witness = Witness::new(beside.clone(), witness);
+        let renewed =
+            durable.and_then(|()| Self::open_trusting(path, database, witness, owner, unlock, Trust::Database));
+        // An empty witness would say something else than none.
+        renewed.inspect_err(|_| {
+            if missing {
+                remove(&beside)
+            }
+        })
     }
 
     fn open_trusting(
