@@ -22,6 +22,7 @@ use rand::{RngExt, SeedableRng, TryRng};
 
 /// How many bytes are tried of those that nothing is in.
 const SAMPLES: usize = 1500;
+const PAGE: usize = 4096;
 
 type Records = BTreeMap<RecordId, Vec<u8>>;
 
@@ -130,7 +131,11 @@ fn any_bit_flipped_is_an_error_that_names_the_file_or_the_record_or_does_no_harm
     for (how, image) in [("closed", &small.closed), ("open", &small.open)] {
         assert!(!small.check(image.clone(), how));
         for (file, bytes) in image.iter().enumerate() {
-            let places = small.places(image, file, &mut random);
+            let mut places = small.places(image, file, &mut random);
+            if how == "open" && file == 0 {
+                // What is repaired is found by the first page; of the rest, other bytes in every run of the test.
+                places.retain(|place| *place < PAGE || random.random_ratio(1, 6));
+            }
             let mut refused = 0;
             for place in &places {
                 let bit = random.random_range(0..8);
@@ -163,7 +168,6 @@ fn a_file_cut_short_anywhere_is_an_error_that_names_it_or_has_lost_nothing() {
 
 #[test]
 fn a_file_with_other_bytes_in_a_whole_page_is_an_error_that_names_it_or_does_no_harm() {
-    const PAGE: usize = 4096;
     let small = Small::new();
     let mut random = StdRng::seed_from_u64(seed());
     for (how, image) in [("closed", &small.closed), ("open", &small.open)] {
