@@ -110,7 +110,8 @@ pub trait Store: Send + Sync {
     /// Makes all changes, in their order, or none, and returns when they are durable.
     ///
     /// # Errors
-    /// The store cannot be written; then none of the changes may appear later.
+    /// The store cannot be written. Whether all of the changes were made or none is then not known before the store has been
+    /// opened anew; until then it fails, or shows none of them.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
 }
 
