@@ -174,6 +174,8 @@ fn a_node_whose_store_is_lost_while_its_vector_is_on_the_board_does_not_deal_aga
     // The others' shares come again, since it asks for them; a block covers what it may have posted.
     world.finalize(setup.first_view.0 + 4);
     world.nodes[3].events.wait("its word", |event| matches!(event, EngineEvent::DealtElsewhere { .. }).then_some(()));
+    let kept = || world.nodes[3].state.journal(EpochCounter(1)).unwrap().map_or(0, |journal| journal.shares.len());
+    world.delivered.wait("the shares that it asked for", |_| (kept() == 3).then_some(()));
     (0..3).for_each(|phase| world.end_phase(&setup, phase));
     assert_eq!(world.board.broadcasts()[..4], vectors, "the same four vectors");
     assert!(
@@ -188,7 +190,8 @@ fn a_node_whose_store_is_lost_while_its_vector_is_on_the_board_does_not_deal_aga
         EngineEvent::RunEnded(report) => Some(report.clone()),
         _ => None,
     });
-    assert!(report.keys.is_ok() && report.share.unwrap_err().contains("dealer 3"));
+    let missing = report.share.as_ref().unwrap_err();
+    assert!(report.keys.is_ok() && missing.contains("share of dealer 3 reached us"), "{report:?}");
     let results = world.board.submissions.wait("four results", |all| (all.len() == 4).then(|| all.clone()));
     assert_eq!(results[&node_id(3)], results[&node_id(0)]);
 }
