@@ -18,7 +18,8 @@ use dkg_engine::bls::{
     Index, Polynomial, ProvenPublicKey, PublicKey, RANDOM_BEACON_TAG, SecretKey, Signature, VectorEncoding,
 };
 use dkg_engine::chain::log::{
-    ChainConfig, ChainEvent, ChainMember, ChainSpec, FileLog, LogChain, LogHost, Payload, Schedule, SignedEntry,
+    ChainConfig, ChainEvent, ChainMember, ChainSpec, FileLog, LogChain, LogHost, LogPlace, Payload, Schedule,
+    SignedEntry,
 };
 use dkg_engine::committee::NodeId;
 use dkg_engine::envelope::BroadcastMessage;
@@ -97,6 +98,7 @@ impl Place {
                 PublicKey::from_flow_bytes(&bytes(&member["staking_key"])).unwrap(),
             ),
             network_key: bytes(&member["network_key"]).as_slice().try_into().unwrap(),
+            address: String::new(),
         };
         let spec = ChainSpec {
             chain_id: "local".into(),
@@ -110,6 +112,7 @@ impl Place {
             },
             members: file["members"].as_array().unwrap().iter().map(member).collect(),
             vector_encoding: VectorEncoding::Uncompressed,
+            log: LogPlace::Local,
         };
         Arc::new(ChainConfig::new(spec).unwrap())
     }

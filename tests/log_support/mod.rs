@@ -8,8 +8,8 @@ use std::sync::Arc;
 use dkg_engine::bls::{ProvenPublicKey, PublicKey, SecretKey, VectorEncoding};
 use dkg_engine::chain::DkgResult;
 use dkg_engine::chain::log::{
-    Applied, ChainConfig, ChainEvent, ChainMember, ChainSpec, Entry, LogChain, Payload, Prefix, Schedule, Skip,
-    SkipReason,
+    Applied, ChainConfig, ChainEvent, ChainMember, ChainSpec, Entry, LogChain, LogPlace, Payload, Prefix, Schedule,
+    Skip, SkipReason,
 };
 use dkg_engine::committee::{Index, NodeId};
 use dkg_engine::epoch::View;
@@ -46,6 +46,7 @@ pub(crate) fn spec() -> ChainSpec {
         node_id: node(position),
         staking_key: ProvenPublicKey::vouched_for(public_key(position)),
         network_key: network_key(position).verifying_key(),
+        address: String::new(),
     };
     ChainSpec {
         chain_id: "test".into(),
@@ -54,6 +55,7 @@ pub(crate) fn spec() -> ChainSpec {
         schedule: SCHEDULE,
         members: (0..N).map(member).collect(),
         vector_encoding: VectorEncoding::Uncompressed,
+        log: LogPlace::Local,
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use dkg_engine::bls::{G2Point, ProvenPublicKey, PublicKey, SecretKey, VectorEncoding};
 use dkg_engine::chain::DkgResult;
 use dkg_engine::chain::log::{
-    ChainConfig, ChainEvent, ChainMember, ChainSpec, ConfigError, Entry, LogChain, MAX_CHAIN_ID_BYTES, MAX_ENTRY_BYTES,
-    MAX_VIEWS_IN_EPOCH, Payload, Prefix, Schedule, SignedEntry, SkipReason,
+    ChainConfig, ChainEvent, ChainMember, ChainSpec, ConfigError, Entry, LogChain, LogPlace, MAX_CHAIN_ID_BYTES,
+    MAX_ENTRY_BYTES, MAX_VIEWS_IN_EPOCH, Payload, Prefix, Schedule, SignedEntry, SkipReason,
 };
 use dkg_engine::committee::{Index, NodeId};
 use dkg_engine::epoch::{EpochCounter, EpochPhase, InstanceId, ProtocolEvent, View};
@@ -82,10 +82,15 @@ fn spec(choices: &mut Choices<'_>) -> ChainSpec {
             KEYS => VerifyingKey::from_bytes(&choices.array()).unwrap_or_default(),
             known => network_key(known).verifying_key(),
         };
-        ChainMember { node_id, staking_key: ProvenPublicKey::vouched_for(staking_key), network_key }
+        ChainMember {
+            node_id,
+            staking_key: ProvenPublicKey::vouched_for(staking_key),
+            network_key,
+            address: String::new(),
+        }
     };
     let members = (0..choices.below(9)).map(|_| member(choices)).collect();
-    ChainSpec { chain_id, genesis_ms, view_ms, schedule, members, vector_encoding }
+    ChainSpec { chain_id, genesis_ms, view_ms, schedule, members, vector_encoding, log: LogPlace::Local }
 }
 
 /// Whether all keys of a list differ.
@@ -176,6 +181,7 @@ fn config() -> &'static Arc<ChainConfig> {
             node_id: node(number),
             staking_key: ProvenPublicKey::vouched_for(staking_keys()[number]),
             network_key: network_key(number).verifying_key(),
+            address: String::new(),
         };
         let spec = ChainSpec {
             chain_id: "fuzz".into(),
@@ -184,6 +190,7 @@ fn config() -> &'static Arc<ChainConfig> {
             schedule: Schedule { views_in_epoch: 8, setup_first_view: 1, views_per_phase: 2, poll_step: 1 },
             members: (0..SIZE).map(member).collect(),
             vector_encoding: VectorEncoding::Compressed,
+            log: LogPlace::Local,
         };
         Arc::new(ChainConfig::new(spec).unwrap())
     });

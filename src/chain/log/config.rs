@@ -16,6 +16,12 @@ pub const MAX_CHAIN_ID_BYTES: usize = 64;
 /// The most views an epoch can have.
 pub const MAX_VIEWS_IN_EPOCH: u64 = u32::MAX as u64;
 
+/// The most endpoints a log can have.
+pub const MAX_LOG_ENDPOINTS: usize = 16;
+
+/// The most characters of an address; the longest name of a host has 253.
+const MAX_ADDRESS_BYTES: usize = 280;
+
 /// What happens in which view of an epoch. All numbers are views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -38,6 +44,35 @@ pub struct ChainMember {
     pub staking_key: ProvenPublicKey,
     /// What its log entries are signed with.
     pub network_key: VerifyingKey,
+    /// Where the others reach it, as `host:port`; empty for a member that lives in one process with the others.
+    pub address: String,
+}
+
+/// Where the log of a chain is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogPlace {
+    /// In the process of all its members.
+    #[default]
+    Local,
+    /// By a log server, which is reached under any of these addresses (`http://host:port` or `https://host:port`).
+    Http(Vec<String>),
+    /// By an etcd cluster.
+    Etcd {
+        /// Its members' addresses, written like those of a log server.
+        endpoints: Vec<String>,
+        /// What the keys of all entries begin with.
+        prefix: String,
+    },
+}
+
+impl LogPlace {
+    /// The addresses; there are none in one process.
+    pub fn endpoints(&self) -> &[String] {
+        match self {
+            LogPlace::Local => &[],
+            LogPlace::Http(endpoints) | LogPlace::Etcd { endpoints, .. } => endpoints,
+        }
+    }
 }
 
 /// The content of a committee file, before it has been checked.
@@ -55,6 +90,8 @@ pub struct ChainSpec {
     pub members: Vec<ChainMember>,
     /// How the members write commitment vectors.
     pub vector_encoding: VectorEncoding,
+    /// Where the log is kept.
+    pub log: LogPlace,
 }
 
 /// What is wrong with a committee file.
@@ -91,6 +128,28 @@ pub enum ConfigError {
     /// A network key that many could sign for.
     #[error("the network key of node {0} has small order: anyone could sign for it")]
     WeakNetworkKey(NodeId),
+    /// An address that nothing can be reached at.
+    #[error("'{address}' is not an address of node {node}: it has to be host:port")]
+    Address {
+        /// Whose it is meant to be.
+        node: NodeId,
+        /// What stands there.
+        address: String,
+    },
+    /// Two members have one address.
+    #[error("nodes {0} and {1} have the same address; every member needs its own")]
+    DuplicateAddress(NodeId, NodeId),
+    /// A log without addresses, or with too many.
+    #[error("the log has {0} endpoints; 1 to {MAX_LOG_ENDPOINTS} are allowed")]
+    Endpoints(usize),
+    /// What is not the address of a log.
+    #[error(
+        "'{0}' is not an endpoint of a log: it has to be http://host:port or https://host:port, with nothing after it"
+    )]
+    Endpoint(String),
+    /// A prefix that etcd keys cannot begin with.
+    #[error("'{0}' cannot be a key prefix: 1 to {MAX_CHAIN_ID_BYTES} letters, digits, '-', '_', '.' and '/'")]
+    KeyPrefix(String),
 }
 
 /// The views of one epoch.
@@ -122,7 +181,10 @@ pub struct ChainConfig {
     committee: Arc<Committee>,
     /// In order of index.
     network_keys: Vec<VerifyingKey>,
+    /// In order of index.
+    addresses: Vec<String>,
     vector_encoding: VectorEncoding,
+    log: LogPlace,
     identity: [u8; 32],
 }
 
@@ -132,7 +194,7 @@ impl ChainConfig {
     /// # Errors
     /// See [`ConfigError`].
     pub fn new(spec: ChainSpec) -> Result<Self, ConfigError> {
-        let ChainSpec { chain_id, genesis_ms, view_ms, schedule, members, vector_encoding } = spec;
+        let ChainSpec { chain_id, genesis_ms, view_ms, schedule, mut members, vector_encoding, log } = spec;
         check_chain_id(&chain_id)?;
         check_schedule(&schedule)?;
         if view_ms == 0 {
@@ -141,7 +203,11 @@ impl ChainConfig {
         let committee = Arc::new(Committee::new(
             members.iter().map(|m| Member { node_id: m.node_id, staking_key: m.staking_key.clone() }).collect(),
         )?);
-        let network_keys = check_network_keys(members)?;
+        members.sort_by_key(|member| member.node_id);
+        check_network_keys(&members)?;
+        check_addresses(&members)?;
+        check_log(&log)?;
+        let (network_keys, addresses) = members.into_iter().map(|member| (member.network_key, member.address)).unzip();
         let mut config = ChainConfig {
             chain_id,
             genesis_ms,
@@ -149,7 +215,9 @@ impl ChainConfig {
             schedule,
             committee,
             network_keys,
+            addresses,
             vector_encoding,
+            log,
             identity: [0; 32],
         };
         config.identity = config.hash();
@@ -179,6 +247,16 @@ impl ChainConfig {
     /// The member that signs with this network key.
     pub fn index_of_network_key(&self, key: &VerifyingKey) -> Option<Index> {
         Index::from_position(self.network_keys.iter().position(|known| known == key)?)
+    }
+
+    /// Where this member is reached; empty in one process.
+    pub fn address(&self, index: Index) -> Option<&str> {
+        self.addresses.get(usize::from(index)).map(String::as_str)
+    }
+
+    /// Where the log is kept.
+    pub fn log(&self) -> &LogPlace {
+        &self.log
     }
 
     /// What happens in which view of an epoch.
@@ -241,10 +319,22 @@ impl ChainConfig {
             VectorEncoding::Compressed => b"compressed",
             VectorEncoding::Uncompressed => b"uncompressed",
         });
-        for (member, network_key) in self.committee.members().iter().zip(&self.network_keys) {
+        let (kind, prefix) = match &self.log {
+            LogPlace::Local => ("local", ""),
+            LogPlace::Http(_) => ("http", ""),
+            LogPlace::Etcd { prefix, .. } => ("etcd", prefix.as_str()),
+        };
+        field(kind.as_bytes());
+        field(prefix.as_bytes());
+        field(&(self.log.endpoints().len() as u64).to_le_bytes());
+        self.log.endpoints().iter().for_each(|endpoint| field(endpoint.as_bytes()));
+        for ((member, network_key), address) in
+            self.committee.members().iter().zip(&self.network_keys).zip(&self.addresses)
+        {
             field(member.node_id.as_bytes());
             field(&member.staking_key.key().to_flow_bytes());
             field(network_key.as_bytes());
+            field(address.as_bytes());
         }
         hasher.finalize().into()
     }
@@ -283,11 +373,9 @@ fn check_schedule(schedule: &Schedule) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The network keys in order of index.
-fn check_network_keys(mut members: Vec<ChainMember>) -> Result<Vec<VerifyingKey>, ConfigError> {
-    members.sort_by_key(|member| member.node_id);
+fn check_network_keys(members: &[ChainMember]) -> Result<(), ConfigError> {
     let mut owners = std::collections::BTreeMap::new();
-    for member in &members {
+    for member in members {
         if member.network_key.is_weak() {
             return Err(ConfigError::WeakNetworkKey(member.node_id));
         }
@@ -295,5 +383,50 @@ fn check_network_keys(mut members: Vec<ChainMember>) -> Result<Vec<VerifyingKey>
             return Err(ConfigError::DuplicateNetworkKey(other, member.node_id));
         }
     }
-    Ok(members.into_iter().map(|member| member.network_key).collect())
+    Ok(())
+}
+
+fn check_addresses(members: &[ChainMember]) -> Result<(), ConfigError> {
+    let mut owners = std::collections::BTreeMap::new();
+    for ChainMember { node_id, address, .. } in members.iter().filter(|member| !member.address.is_empty()) {
+        if !is_host_and_port(address) {
+            let address = address.chars().take(MAX_ADDRESS_BYTES).collect();
+            return Err(ConfigError::Address { node: *node_id, address });
+        }
+        if let Some(other) = owners.insert(address, *node_id) {
+            return Err(ConfigError::DuplicateAddress(other, *node_id));
+        }
+    }
+    Ok(())
+}
+
+fn check_log(log: &LogPlace) -> Result<(), ConfigError> {
+    let endpoints = log.endpoints();
+    if *log != LogPlace::Local && !(1..=MAX_LOG_ENDPOINTS).contains(&endpoints.len()) {
+        return Err(ConfigError::Endpoints(endpoints.len()));
+    }
+    for endpoint in endpoints {
+        let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+        if !host.is_some_and(is_host_and_port) {
+            return Err(ConfigError::Endpoint(endpoint.chars().take(MAX_ADDRESS_BYTES).collect()));
+        }
+    }
+    if let LogPlace::Etcd { prefix, .. } = log {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        if !(1..=MAX_CHAIN_ID_BYTES).contains(&prefix.len()) || !prefix.chars().all(allowed) {
+            return Err(ConfigError::KeyPrefix(prefix.chars().take(MAX_CHAIN_ID_BYTES + 16).collect()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this could be `name:port`, `1.2.3.4:port` or `[::1]:port`.
+pub(crate) fn is_host_and_port(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')),
+    };
+    let port_ok = port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
+    address.len() <= MAX_ADDRESS_BYTES && host_ok && port_ok
 }

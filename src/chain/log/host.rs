@@ -25,6 +25,9 @@ pub enum LogError {
     /// The entry is too long for any replica to take.
     #[error("an entry of {0} bytes is too long; {MAX_ENTRY_BYTES} are allowed")]
     TooLong(usize),
+    /// The host has looked at the entry and takes it from nobody: trying again changes nothing.
+    #[error("the log refused the entry: {0}")]
+    Refused(String),
     /// The entries asked for are not kept any more.
     #[error("the log no longer has the entry at position {asked}; it begins at {first}")]
     Forgotten {

@@ -46,7 +46,8 @@ mod skip;
 mod ticker;
 
 pub use config::{
-    ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, MAX_CHAIN_ID_BYTES, MAX_VIEWS_IN_EPOCH, Schedule,
+    ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, LogPlace, MAX_CHAIN_ID_BYTES, MAX_LOG_ENDPOINTS,
+    MAX_VIEWS_IN_EPOCH, Schedule,
 };
 pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
 #[cfg(feature = "simulator")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dkg_engine::bls::VectorEncoding;
-use dkg_engine::chain::log::{ChainConfig, ChainSpec, Clock, LogHost, MemoryLog, Schedule, SystemClock};
+use dkg_engine::chain::log::{ChainConfig, ChainSpec, Clock, LogHost, LogPlace, MemoryLog, Schedule, SystemClock};
 use dkg_engine::epoch::View;
 use dkg_engine::store::{MemoryStore, Store};
 
@@ -54,6 +54,7 @@ pub(super) fn new_chain(
         schedule,
         members: identities.iter().map(Identity::public).collect::<Result<_, _>>()?,
         vector_encoding: VectorEncoding::Uncompressed,
+        log: LogPlace::Local,
     };
     Ok(Arc::new(ChainConfig::new(spec).map_err(|error| error.to_string())?))
 }

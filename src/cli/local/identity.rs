@@ -115,6 +115,7 @@ impl Identity {
             staking_key: ProvenPublicKey::check(self.staking_key.public_key(), &proof)
                 .map_err(|error| error.to_string())?,
             network_key: self.network_key.verifying_key(),
+            address: String::new(),
         })
     }
 }

@@ -23,7 +23,7 @@ use super::verified::Verified;
 use super::watch::{Rule, Watch};
 use super::{Outcome, Simulated};
 use crate::bls::VectorEncoding;
-use crate::chain::log::{ChainConfig, ChainSpec, LogChain};
+use crate::chain::log::{ChainConfig, ChainSpec, LogChain, LogPlace};
 use crate::committee::NodeId;
 use crate::engine::Job;
 use crate::envelope::PrivateMessage;
@@ -146,6 +146,7 @@ impl World {
             } else {
                 VectorEncoding::Compressed
             },
+            log: LogPlace::Local,
         };
         let config = Arc::new(ChainConfig::new(spec).map_err(|error| error.to_string())?);
         let chain = match plan.chain() {
