@@ -396,10 +396,10 @@ fn an_entry_its_signature_and_the_identity_of_its_chain_have_these_bytes() {
     assert_eq!(
         bytes.strip_prefix(&encoded.concat()),
         Some(
-            "2c923a10185b29f8c84d855a9f8f4367bf991a6c67a94bd4b3b9160170345d731fb6c9e44f9071f9f80eff12f7d6c1d29a6ebbacab4fdb63ed7ff6c22e8f5404"
+            "7209d543c2d8b7ec4ab958ae7f1bba63696babc0bc8bed4652a847cba97b68ff40559387e8496ee490a3a4c560ccfffef7f6ef954a50309ef8599f7eb90dd101"
         )
     );
-    assert_eq!(hex::encode(config.identity()), "44f35055fd924bc7a4026d993bae82ec8069f61f6310b87f5de9e991173902ef");
+    assert_eq!(hex::encode(config.identity()), "d4c89d08accf2e83bf470bfbb94083adade0d13a5981d72788c7df4601ddc822");
     assert_eq!(
         hex::encode(&seen.extended(b"entry").hash),
         "245352f2e1856f1821bc8ae1931745f78277b6b11360f1df7e7d23218adb3037"
