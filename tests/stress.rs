@@ -318,22 +318,22 @@ impl World {
     fn end(self, threads_before: usize) {
         let World { chain, shares, seats, shakers, floods, flooded, .. } = self;
         drop((shakers, floods));
-        let (mut lives, mut sat_out) = (0, 0);
+        let (mut lives, mut resumed) = (0, 0);
         for (number, seat) in seats.iter().enumerate() {
             let mut seat = seat.lock();
             assert_eq!(seat.dropped() > 0, flooded.contains(&number), "{} dropped {}", seat.id, seat.dropped());
             seat.stop(Stop::Whole, Haste::Prompt);
             lives += seat.lives;
-            let sits_out = |(_, event): &&(usize, EngineEvent)| matches!(event, EngineEvent::SatOut { .. });
-            sat_out += seat.diary.wait("the diary", |diary| Some(diary.iter().filter(sits_out).count()));
+            let resumes = |(_, event): &&(usize, EngineEvent)| matches!(event, EngineEvent::RunResumed { .. });
+            resumed += seat.diary.wait("the diary", |diary| Some(diary.iter().filter(resumes).count()));
         }
         chain.finalize();
         for seat in seats.iter() {
             seat.lock().assert_dead_are_silent();
         }
         assert_none_left(threads_before, "after everything has been stopped");
-        println!("{} restarts, {sat_out} runs sat out", lives - MEMBERS);
-        assert!(sat_out > 0, "nobody came back to a run that it had begun");
+        println!("{} restarts, {resumed} runs resumed", lives - MEMBERS);
+        assert!(resumed > 0, "nobody came back to a run that it had begun");
         drop(seats);
         // Nothing holds on to what the engines were given.
         assert_eq!((Arc::strong_count(&chain), Arc::strong_count(&shares)), (1, 1));

@@ -11,8 +11,8 @@ use dkg_engine::committee::{Committee, NodeId};
 use dkg_engine::engine::EventHandle;
 use dkg_engine::envelope::BroadcastMessage;
 use dkg_engine::epoch::{
-    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, Snapshot,
-    View,
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, RunHistory,
+    Snapshot, View,
 };
 use parking_lot::Mutex;
 
@@ -58,6 +58,7 @@ struct State {
     epoch: EpochCounter,
     head: Header,
     phase: EpochPhase,
+    run: Option<RunHistory>,
     ears: Vec<EventHandle>,
 }
 
@@ -71,7 +72,8 @@ impl State {
 
 impl Chain {
     pub fn new(committee: Arc<Committee>) -> Arc<Self> {
-        let state = State { epoch: EpochCounter(0), head: header(0, 0), phase: EpochPhase::Staking, ears: Vec::new() };
+        let (epoch, head, phase) = (EpochCounter(0), header(0, 0), EpochPhase::Staking);
+        let state = State { epoch, head, phase, run: None, ears: Vec::new() };
         Arc::new(Chain { committee, state: Mutex::new(state), runs: Watched::new(vec![Run::default()]) })
     }
 
@@ -91,7 +93,8 @@ impl Chain {
     /// told everything as before.
     pub fn join<E>(&self, start: impl FnOnce(Snapshot) -> (E, EventHandle)) -> E {
         let mut state = self.state.lock();
-        let (engine, events) = start(Snapshot::new(state.epoch, state.head, state.phase.clone()));
+        let (phase, run) = (state.phase.clone(), state.run.clone());
+        let (engine, events) = start(Snapshot { run, ..Snapshot::new(state.epoch, state.head, phase) });
         state.ears.push(events);
         engine
     }
@@ -102,12 +105,17 @@ impl Chain {
         let view = state.head.view.0 + 1;
         if view.is_multiple_of(EPOCH_VIEWS) {
             state.epoch = EpochCounter(view / EPOCH_VIEWS);
-            state.phase = EpochPhase::Staking;
+            (state.phase, state.run) = (EpochPhase::Staking, None);
             self.runs.update(|runs| runs.push(Run::default()));
         }
         let height = self.runs.wait("the board", |runs| runs.last().map(|run| run.contract.message_count()));
         state.head = header(view, u64::try_from(height).unwrap());
-        state.tell(&ProtocolEvent::BlockFinalized(state.head));
+        let head = state.head;
+        if let Some(RunHistory { setup, ends }) = &mut state.run {
+            let ended = setup.phase_final_views.get(ends.len()).is_some_and(|last| head.view >= *last);
+            ends.extend(ended.then_some(head));
+        }
+        state.tell(&ProtocolEvent::BlockFinalized(head));
         View(view)
     }
 
@@ -122,6 +130,7 @@ impl Chain {
         let mut setup = EpochSetup::new("stress", epoch, Arc::clone(&self.committee), first.view, finals);
         setup.vector_encoding = VectorEncoding::Uncompressed;
         state.phase = EpochPhase::Setup(setup.clone());
+        state.run = Some(RunHistory { setup: setup.clone(), ends: Vec::new() });
         state.tell(&ProtocolEvent::EpochSetupPhaseStarted { current: state.epoch, first, setup: setup.clone() });
         setup
     }

@@ -153,7 +153,7 @@ impl Seat {
         self.left.store(shares, Ordering::SeqCst);
     }
 
-    /// Starts what does not run. A run that this member has begun in an earlier life is sat out.
+    /// Starts what does not run. A run that this member has begun in an earlier life goes on.
     pub fn start(&mut self) {
         let (room, id, number) = (Arc::clone(&self.room), self.id, self.number);
         let (last, left) = (Arc::clone(&self.last_shares), Arc::clone(&self.left));
@@ -201,20 +201,21 @@ impl Seat {
         }
     }
 
-    /// Started inside a run's setup phase: it deals if it never has, and else sits out.
+    /// Started inside a run's setup phase: it deals if it never has, and else goes on; too late for either, it sits out.
     fn assert_comes_to_terms_with(&self, epoch: EpochCounter) {
         let told = self.diary.wait("the diary", |diary| Some(diary.clone()));
-        let begun = |now: bool| {
-            told.iter().any(|(life, event)| {
-                (*life == self.lives) == now
-                    && matches!(event, EngineEvent::RunStarted { epoch: of, .. } if *of == epoch)
-            })
+        let about: Vec<_> = told.iter().filter(|(_, event)| event.epoch() == epoch).collect();
+        let begun = |(_, event): &&&(usize, EngineEvent)| matches!(event, EngineEvent::RunStarted { .. });
+        let here = |(_, event): &&&(usize, EngineEvent)| {
+            use EngineEvent::{RunResumed, RunStarted, SatOut};
+            matches!(event, RunStarted { .. } | RunResumed { .. } | SatOut { .. })
         };
-        let sat_out = told.iter().any(|(life, event)| {
-            *life == self.lives && matches!(event, EngineEvent::SatOut { epoch: of, .. } if *of == epoch)
-        });
-        assert_eq!(sat_out, !begun(true), "{}: {told:?}", self.id);
-        assert!(!begun(true) || !begun(false), "{} has dealt twice: {told:?}", self.id);
+        let this_life = || about.iter().filter(|(life, _)| *life == self.lives);
+        assert_eq!(this_life().filter(here).count(), 1, "{}: {about:?}", self.id);
+        assert!(about.iter().filter(begun).count() <= 1, "{} has dealt twice: {about:?}", self.id);
+        let resumed = this_life().any(|(_, event)| matches!(event, EngineEvent::RunResumed { .. }));
+        let begun_before = about.iter().filter(begun).any(|(life, _)| *life < self.lives);
+        assert_eq!(resumed, begun_before, "{}: {about:?}", self.id);
     }
 
     /// Stops engines that run, whatever they are doing.
