@@ -8,7 +8,8 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{DkgState, EpochRecord, KeyStatus, SafeKey, StoreError};
 use crate::bls::{Index, PublicKey};
@@ -17,7 +18,7 @@ use crate::epoch::{EpochCommit, EpochCounter};
 use crate::hex;
 
 /// Where an epoch's key stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
     /// The share is there, and the chain has confirmed it.
@@ -66,7 +67,7 @@ impl fmt::Display for HealthStatus {
 }
 
 /// One epoch's key, as an operator has to know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyHealth {
     /// The epoch.
     pub epoch: EpochCounter,
@@ -75,10 +76,10 @@ pub struct KeyHealth {
     /// Our index: the chain's, or where the chain has said nothing yet, that of the share.
     pub index: Option<Index>,
     /// The public key of the share that is held. In JSON 192 hex digits, in the order of Flow.
-    #[serde(serialize_with = "in_hex")]
+    #[serde(serialize_with = "in_hex", deserialize_with = "from_hex")]
     pub public_key: Option<PublicKey>,
     /// The one that the chain expects, if it has said so.
-    #[serde(serialize_with = "in_hex")]
+    #[serde(serialize_with = "in_hex", deserialize_with = "from_hex")]
     pub expected: Option<PublicKey>,
     /// Why, and what to do about it.
     pub reason: String,
@@ -86,6 +87,12 @@ pub struct KeyHealth {
 
 fn in_hex<S: Serializer>(key: &Option<PublicKey>, serializer: S) -> Result<S::Ok, S::Error> {
     key.map(|key| hex::encode(&key.to_flow_bytes())).serialize(serializer)
+}
+
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PublicKey>, D::Error> {
+    let Some(digits) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let key = hex::decode(&digits).and_then(|bytes| PublicKey::from_flow_bytes(&bytes).ok());
+    key.map(Some).ok_or_else(|| D::Error::custom("it is no public key"))
 }
 
 /// What to do without the right share.

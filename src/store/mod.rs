@@ -49,6 +49,7 @@ pub use share_file::ShareFileError;
 
 use std::sync::Arc;
 
+use crate::bls::Index;
 use crate::epoch::EpochCounter;
 use crate::secret::SecretBytes;
 
@@ -161,6 +162,18 @@ impl DkgState {
             }
         }
         Ok(Some(Journal { dealing, shares }))
+    }
+
+    /// The dealers whose shares of a run that goes on are kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn shares_kept(&self, epoch: EpochCounter) -> Result<Vec<Index>, StoreError> {
+        let dealer = |id: &RecordId| match id.kind {
+            RecordKind::Share(dealer) if id.epoch == epoch => Some(dealer),
+            _ => None,
+        };
+        Ok(self.store.list()?.iter().filter_map(dealer).collect())
     }
 
     /// The newest epoch before `epoch` whose key is committed.

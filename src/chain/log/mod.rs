@@ -32,6 +32,7 @@
 //! Who can append to a log without being a member can make every replica check signatures in vain; access to a host is
 //! the host's business.
 
+mod board;
 mod config;
 mod entry;
 mod epochs;
@@ -40,6 +41,7 @@ mod file;
 mod follower;
 mod host;
 mod node;
+mod overview;
 mod prefixes;
 mod replica;
 mod skip;
@@ -60,6 +62,10 @@ pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
 pub(crate) use follower::{Follow, Next};
 pub use host::{LogError, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader};
 pub use node::{AppendError, Author, ChainNode, LogBoard, NodeError};
+pub use overview::{
+    ClockOverview, EntryOverview, EpochOverview, HeadOverview, MemberOverview, Overview, Overviews, PhaseName,
+    RECENT_ENTRIES, RunOverview,
+};
 pub use prefixes::PREFIX_WINDOW;
 pub use replica::{Applied, Forked, LogChain};
 pub use skip::{Quota, Skip, SkipReason};
