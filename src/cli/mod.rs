@@ -2,6 +2,8 @@
 
 mod keys;
 mod local;
+mod outcome;
+mod secrets;
 mod simulate;
 
 use std::io::{self, Write};

@@ -3,15 +3,13 @@
 //! The node has to be stopped meanwhile, since a store has one user at a time. No command prints a secret, and none replaces
 //! a key or a file. Exit codes: 0 where all is well, 1 where something is wrong with a key or a file, 2 for bad usage.
 
-mod secrets;
 mod show;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use dkg_engine::bls::PublicKey;
 use dkg_engine::committee::NodeId;
@@ -20,7 +18,8 @@ use dkg_engine::hex;
 use dkg_engine::store::eip2335::{Keystore, PasswordFunction};
 use dkg_engine::store::{Backup, DkgState, EpochRecord, FileStore, KeyHealth, Owner, SafeKey, Store, StoreError};
 
-use secrets::{BACKUP_VARIABLE, NEW_VARIABLE, Source, VARIABLE};
+use super::outcome::{Failure, conclude, wrong, wrong_with};
+use super::secrets::{BACKUP_VARIABLE, NEW_VARIABLE, Source, VARIABLE};
 use show::{Exported, Imported, Listed, Listing, Tested, Verified};
 
 /// Look at the key shares in a node's store, back them up and restore them. Stop the node first.
@@ -205,27 +204,6 @@ fn parse_public_key(text: &str) -> Result<PublicKey, String> {
     key.ok_or_else(|| "it has to be a public key of 192 hex digits".to_owned())
 }
 
-/// Why a command did not do what it was asked for.
-enum Failure {
-    /// It was asked the wrong way.
-    Usage(String),
-    /// Something is wrong with a key or a file.
-    Wrong(String),
-}
-
-fn wrong(error: impl std::fmt::Display) -> Failure {
-    Failure::Wrong(error.to_string())
-}
-
-/// Something is wrong with this file.
-fn wrong_with(file: &Path) -> impl Fn(&dyn std::fmt::Display) -> Failure {
-    let file = file.display().to_string();
-    move |error| {
-        let said = error.to_string();
-        Failure::Wrong(if said.contains(&file) { said } else { format!("{file}: {said}") })
-    }
-}
-
 /// Runs the command.
 pub(super) fn run(options: &Options) -> ExitCode {
     let done = match &options.action {
@@ -238,15 +216,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
         Action::ChangePassphrase(change) => change.run(),
         Action::RenewWitness(renew) => renew.run(),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(Failure::Wrong(problem)) => {
-            eprintln!("error: {problem}");
-            ExitCode::from(1)
-        }
-        Err(Failure::Usage(problem)) => super::Cli::command().error(ErrorKind::ValueValidation, problem).exit(),
-    }
+    conclude(done)
 }
 
 /// A store that is open.

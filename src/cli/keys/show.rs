@@ -10,6 +10,8 @@ use dkg_engine::epoch::EpochCounter;
 use dkg_engine::hex;
 use dkg_engine::store::{Backup, CommittedKey, EpochRecord, KeyHealth, KeyShare, KeyStatus, StoreError};
 
+use crate::cli::outcome::write_json;
+
 /// How much of a public key a table shows.
 const SHORT_KEY: usize = 16;
 
@@ -279,9 +281,4 @@ pub(super) fn renewed(store: &Path, json: bool) -> io::Result<()> {
         return write_json(&mut out, &Whole { store });
     }
     writeln!(out, "{store}: this copy is the newest from now on; no other opens any more")
-}
-
-fn write_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    writeln!(out)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use dkg_engine::SecretBytes;
 use dkg_engine::store::Unlock;
 
-use super::Failure;
+use super::outcome::Failure;
 
 /// What opens a store.
 pub(super) const VARIABLE: &str = "DKG_PASSPHRASE";
