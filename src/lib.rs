@@ -110,6 +110,9 @@ pub mod epoch;
 pub mod hex;
 #[forbid(unsafe_code)]
 pub mod network;
+#[cfg(feature = "node")]
+#[forbid(unsafe_code)]
+pub mod node;
 #[forbid(unsafe_code)]
 pub mod protocol;
 #[forbid(unsafe_code)]

@@ -46,6 +46,8 @@ pub use recovery::{Recovered, recover};
 pub use seal::Unlock;
 #[cfg(any(feature = "eip2335", feature = "file-store"))]
 pub use share_file::ShareFileError;
+#[cfg(feature = "node")]
+pub(crate) use share_file::{read_text, write_new};
 
 use std::sync::Arc;
 

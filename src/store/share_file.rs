@@ -1,4 +1,4 @@
-//! Key shares in files of their own: written whole and durable or not at all, never over another file.
+//! Keys in files of their own: written whole and durable or not at all, never over another file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use rand::rngs::SysRng;
 use super::sync_folder;
 use crate::hex;
 
-/// Why a file with a key share was not written or read.
+/// Why a file with a key was not written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}", path = path.display())]
 pub struct ShareFileError {
@@ -24,7 +24,7 @@ pub struct ShareFileError {
 ///
 /// The bytes go to a temporary name beside it, which becomes the file's by a hard link: that never replaces a file, and
 /// leaves no half-written one under the name. A crash can leave the temporary file (`.<name>.<random>.tmp`), to be removed.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), ShareFileError> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), ShareFileError> {
     let failed =
         |what: &str, error: io::Error| ShareFileError { path: path.to_owned(), reason: format!("{what}: {error}") };
     let occupied = || ShareFileError {
@@ -63,7 +63,7 @@ fn temporary_beside(path: &Path) -> Result<PathBuf, ShareFileError> {
 }
 
 /// Reads a text file of at most `limit` bytes.
-pub(super) fn read_text(path: &Path, limit: usize) -> Result<String, ShareFileError> {
+pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, ShareFileError> {
     let failed = |reason: String| ShareFileError { path: path.to_owned(), reason };
     let mut bytes = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);

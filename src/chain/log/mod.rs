@@ -33,6 +33,8 @@
 //! the host's business.
 
 mod board;
+#[cfg(feature = "committee-file")]
+mod committee_file;
 mod config;
 mod entry;
 mod epochs;
@@ -47,6 +49,8 @@ mod replica;
 mod skip;
 mod ticker;
 
+#[cfg(feature = "committee-file")]
+pub use committee_file::{CommitteeFile, CommitteeFileError, MAX_COMMITTEE_FILE_BYTES, MemberFile};
 pub use config::{
     ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, LogPlace, MAX_CHAIN_ID_BYTES, MAX_LOG_ENDPOINTS,
     MAX_VIEWS_IN_EPOCH, Schedule,

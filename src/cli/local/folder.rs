@@ -25,13 +25,14 @@ use std::sync::Arc;
 use dkg_engine::chain::log::{ChainConfig, Clock, FileLog, Schedule, SystemClock};
 use dkg_engine::committee::NodeId;
 use dkg_engine::hex;
+use dkg_engine::node::identity::Identity;
 use dkg_engine::store::seal::{DataKey, SealedKey, create_key_file};
 use dkg_engine::store::{FileStore, Owner, Store, Unlock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::home::{CHAIN_ID, Home, new_chain};
-use super::identity::{Identity, Source};
+use super::identity::Source;
 use super::lock::Lock;
 
 const LOCK: &str = "lock";
@@ -244,7 +245,7 @@ fn read_identities(committee: &Path, file: &CommitteeFile, unlock: &Unlock) -> R
             let node_id: NodeId = member.node_id.parse().map_err(text)?;
             let sealed = hex::decode(sealed).ok_or("they are not in hex")?;
             let secrets = key.open(&context(&node_id), &sealed).map_err(text)?;
-            Identity::of(node_id, &secrets).ok_or_else(|| "they are no keys".to_owned())
+            Identity::from_secrets(node_id, &secrets).ok_or_else(|| "they are no keys".to_owned())
         };
         let identity = open().map_err(|error| damaged(&path, &format!("the keys of member {index}: {error}")))?;
         if public(&identity, &member.behaviour) != *member {

@@ -6,9 +6,10 @@ use std::time::Instant;
 use dkg_engine::bls::VectorEncoding;
 use dkg_engine::chain::log::{ChainConfig, ChainSpec, Clock, LogHost, LogPlace, MemoryLog, Schedule, SystemClock};
 use dkg_engine::epoch::View;
+use dkg_engine::node::identity::Identity;
 use dkg_engine::store::{MemoryStore, Store};
 
-use super::identity::{Identity, Source};
+use super::identity::Source;
 use super::lock::Lock;
 
 /// The name of the chain of every local committee.
@@ -52,7 +53,7 @@ pub(super) fn new_chain(
         genesis_ms,
         view_ms,
         schedule,
-        members: identities.iter().map(Identity::public).collect::<Result<_, _>>()?,
+        members: identities.iter().map(|identity| identity.public("").proven()).collect::<Result<_, _>>()?,
         vector_encoding: VectorEncoding::Uncompressed,
         log: LogPlace::Local,
     };

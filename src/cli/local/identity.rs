@@ -5,11 +5,11 @@ use sha3::{Digest, Sha3_384};
 use zeroize::Zeroizing;
 
 use dkg_engine::SecretBytes;
-use dkg_engine::bls::{ProvenPublicKey, Scalar, SecretKey};
-use dkg_engine::chain::log::ChainMember;
+use dkg_engine::bls::SecretKey;
 use dkg_engine::committee::NodeId;
 use dkg_engine::engine::{OsRandomness, Randomness, RandomnessError};
 use dkg_engine::epoch::InstanceId;
+use dkg_engine::node::identity::Identity;
 
 /// Bytes that keys are made from.
 const KEY_SEED_BYTES: usize = 48;
@@ -21,13 +21,6 @@ pub(super) enum Source {
     System,
     /// A seed that somebody has typed: for tests.
     Seed(Vec<u8>),
-}
-
-/// One member's name and keys.
-pub(super) struct Identity {
-    pub(super) node_id: NodeId,
-    pub(super) staking_key: SecretKey,
-    pub(super) network_key: SigningKey,
 }
 
 impl Source {
@@ -81,42 +74,6 @@ impl Source {
             }
         }
         Ok(bytes)
-    }
-}
-
-impl Identity {
-    /// Bytes of a packed identity's secrets.
-    const SECRET_BYTES: usize = 64;
-
-    /// The two private keys, to be sealed.
-    pub(super) fn secrets(&self) -> SecretBytes {
-        let mut bytes = Vec::with_capacity(Identity::SECRET_BYTES);
-        bytes.extend_from_slice(&self.staking_key.scalar().to_be_bytes()[..]);
-        bytes.extend_from_slice(self.network_key.as_bytes());
-        SecretBytes::new(bytes)
-    }
-
-    /// The member with this name and these [`secrets`](Self::secrets); `None` if they are no keys.
-    pub(super) fn of(node_id: NodeId, secrets: &SecretBytes) -> Option<Identity> {
-        let (staking, network) = secrets.expose().split_first_chunk::<32>()?;
-        let network = Zeroizing::new(<[u8; 32]>::try_from(network).ok()?);
-        Some(Identity {
-            node_id,
-            staking_key: SecretKey::from_scalar(Scalar::from_be_bytes(staking).ok()?)?,
-            network_key: SigningKey::from_bytes(&network),
-        })
-    }
-
-    /// What the others know of the member.
-    pub(super) fn public(&self) -> Result<ChainMember, String> {
-        let proof = self.staking_key.prove_possession();
-        Ok(ChainMember {
-            node_id: self.node_id,
-            staking_key: ProvenPublicKey::check(self.staking_key.public_key(), &proof)
-                .map_err(|error| error.to_string())?,
-            network_key: self.network_key.verifying_key(),
-            address: String::new(),
-        })
     }
 }
 

@@ -15,11 +15,12 @@ use dkg_engine::engine::{
 };
 use dkg_engine::epoch::{EpochPhase, ProtocolEvent, ProtocolEvents};
 use dkg_engine::network::{MemoryNetwork, Network};
+use dkg_engine::node::identity::Identity;
 use dkg_engine::store::{DkgState, Store};
 
 use super::fault::{FaultKind, Player};
 use super::home::Log;
-use super::identity::{Identity, Source};
+use super::identity::Source;
 use super::seams::{Actor, Flood, Targets};
 use super::witness::{News, tell};
 

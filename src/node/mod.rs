@@ -1,0 +1,3 @@
+//! A whole member of a log chain.
+
+pub mod identity;
