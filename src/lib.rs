@@ -108,6 +108,9 @@ pub mod envelope;
 pub mod epoch;
 #[forbid(unsafe_code)]
 pub mod hex;
+#[cfg(feature = "http-server")]
+#[forbid(unsafe_code)]
+pub(crate) mod http;
 #[forbid(unsafe_code)]
 pub mod network;
 #[cfg(feature = "node")]

@@ -119,6 +119,11 @@ impl<'a> SignedEntry<'a> {
         &self.entry
     }
 
+    /// How many bytes it has in the log, signature included.
+    pub fn encoded_len(&self) -> usize {
+        self.encoded.len() + SIGNATURE_LENGTH
+    }
+
     /// What the entry says, if it is the author's.
     pub fn into_entry(self) -> Entry {
         self.entry

@@ -236,6 +236,11 @@ impl FileLog {
         self.len() == 0
     }
 
+    /// The bytes of all entries, those that are about to become durable included.
+    pub fn bytes(&self) -> u64 {
+        self.shared.state.lock().bytes
+    }
+
     /// What has happened to the file, if it cannot be used any more.
     pub fn failure(&self) -> Option<FileLogError> {
         self.shared.state.lock().failed.clone()
@@ -248,13 +253,10 @@ pub struct FileLogReader {
     id: u64,
 }
 
-impl LogHost for FileLogReader {
-    /// Puts an entry at the end; returns its position once it is on the disk.
-    ///
-    /// # Errors
-    /// [`LogError::Failed`] if the file fails (then it has to be opened anew, and may or may not have the entry) or is full
-    /// (then it does not have it).
-    fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
+impl FileLogReader {
+    /// Gives an entry its position, before it is on the disk. For a writer that has to know the order early: nothing else
+    /// comes between two calls of one writer that holds a lock. Somebody has to [settle](Self::settle) it.
+    pub(super) fn enqueue(&self, entry: &[u8]) -> Result<u64, LogError> {
         if entry.len() > MAX_ENTRY_BYTES {
             return Err(LogError::TooLong(entry.len()));
         }
@@ -271,9 +273,16 @@ impl LogHost for FileLogReader {
         state.bytes = bytes;
         let position = state.durable.saturating_add(state.waiting.len() as u64);
         state.waiting.push(entry.into());
+        Ok(position)
+    }
+
+    /// Returns when the entry at this position is on the disk; writes it itself, with what waits along with it, if nobody
+    /// else does.
+    pub(super) fn settle(&self, position: u64) -> Result<(), LogError> {
+        let mut state = self.shared.state.lock();
         loop {
             if state.durable > position {
-                return Ok(position);
+                return Ok(());
             }
             if let Some(error) = &state.failed {
                 return Err(error.clone().into());
@@ -303,6 +312,19 @@ impl LogHost for FileLogReader {
             }
             self.shared.changed.notify_all();
         }
+    }
+}
+
+impl LogHost for FileLogReader {
+    /// Puts an entry at the end; returns its position once it is on the disk.
+    ///
+    /// # Errors
+    /// [`LogError::Failed`] if the file fails (then it has to be opened anew, and may or may not have the entry) or is full
+    /// (then it does not have it).
+    fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
+        let position = self.enqueue(entry)?;
+        self.settle(position)?;
+        Ok(position)
     }
 
     fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {

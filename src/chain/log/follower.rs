@@ -267,7 +267,8 @@ impl Follow {
         match self.ticker.step(now_ms, finalized, ticked, self.pace.caught_up()) {
             TickerStep::Wait(timeout) => Ok(Next::Wait { position, timeout }),
             TickerStep::Tick(view) => match self.author.append(Payload::Tick(view)) {
-                Ok(_) => {
+                // Ticks of honest members cross all the time; what makes this one old is about to be read.
+                Ok(_) | Err(AppendError::Log(LogError::NothingNew)) => {
                     self.ticker.sent(view, now_ms);
                     Ok(Next::Turn)
                 }

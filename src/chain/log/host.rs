@@ -28,6 +28,9 @@ pub enum LogError {
     /// The host has looked at the entry and takes it from nobody: trying again changes nothing.
     #[error("the log refused the entry: {0}")]
     Refused(String),
+    /// A tick that says what the log says already: it need not come in, and nothing is wrong with it.
+    #[error("the log knows already what the entry says")]
+    NothingNew,
     /// The entries asked for are not kept any more.
     #[error("the log no longer has the entry at position {asked}; it begins at {first}")]
     Forgotten {

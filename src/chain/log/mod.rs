@@ -3,7 +3,8 @@
 //! Members without a chain of their own need three things: an ordered board, phase boundaries they agree on, and a
 //! result they agree on. All three come from an **ordered log** of signed [`Entry`]s, which anybody can host, and a
 //! deterministic state machine, [`LogChain`], which every member runs over it. The host ([`LogHost`]) orders and keeps;
-//! it decides nothing. A [`MemoryLog`] is gone with its process; a `FileLog` (feature `log-file`) outlives any crash.
+//! it decides nothing. A [`MemoryLog`] is gone with its process; a `FileLog` (feature `log-file`) outlives any crash; a
+//! `LogServer` (feature `log-server`) keeps one for members elsewhere, who reach it with an `HttpLog` (feature `log-http`).
 //!
 //! ```text
 //!  clock -> Ticker -> Author ----append----> LogHost ----read----> LogChain -> ProtocolEvents, whiteboard
@@ -30,7 +31,7 @@
 //! hosts the log on several machines, or has each group of members host its own copy.
 //!
 //! Who can append to a log without being a member can make every replica check signatures in vain; access to a host is
-//! the host's business.
+//! the host's business. A `LogServer` takes members' entries alone.
 
 mod board;
 #[cfg(feature = "committee-file")]
@@ -42,6 +43,8 @@ mod epochs;
 mod file;
 mod follower;
 mod host;
+#[cfg(any(feature = "log-http", feature = "log-server"))]
+mod http;
 mod node;
 mod overview;
 mod prefixes;
@@ -65,6 +68,10 @@ pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
 #[cfg(feature = "simulator")]
 pub(crate) use follower::{Follow, Next};
 pub use host::{LogError, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader};
+#[cfg(feature = "log-http")]
+pub use http::{HttpLog, HttpLogConfig, HttpLogStatus};
+#[cfg(feature = "log-server")]
+pub use http::{LogServer, LogServerConfig, LogServerError, LogServerStatus};
 pub use node::{AppendError, Author, ChainNode, LogBoard, NodeError};
 pub use overview::{
     ClockOverview, EntryOverview, EpochOverview, HeadOverview, MemberOverview, Overview, Overviews, PhaseName,

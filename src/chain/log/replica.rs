@@ -97,6 +97,64 @@ impl LogChain {
             return Err(forked.clone());
         }
         let verdict = self.judge(bytes);
+        self.take(bytes, verdict)
+    }
+
+    /// What [`apply`](Self::apply) would skip this entry for before it looks at what it says; nothing is applied. For a
+    /// host that does not want to keep what every replica will skip.
+    ///
+    /// An entry that passes can still turn out to be skipped: its author may have seen another log, or the contract refuse
+    /// it. That is for all to see, and so it belongs into the log.
+    ///
+    /// # Errors
+    /// Why the entry would be skipped.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), Skip> {
+        self.judge(bytes).map(drop)
+    }
+
+    /// [`check`](Self::check) without looking at the signature, which is what takes time.
+    pub(super) fn check_unverified(&self, entry: &SignedEntry<'_>) -> Result<Comparison, Skip> {
+        let encoded_bytes = entry.encoded_len();
+        let entry = entry.entry();
+        let Some(record) = self.author(entry.author) else {
+            return Err(Skip { author: None, reason: SkipReason::UnknownAuthor });
+        };
+        let skip = |reason| Skip { author: Some(entry.author), reason };
+        if let Payload::Tick(view) = &entry.payload {
+            if *view <= self.finalized.view || *view <= record.tick {
+                return Err(skip(SkipReason::OldTick));
+            }
+            if view.0 - self.finalized.view.0 > self.config.schedule().views_in_epoch {
+                return Err(skip(SkipReason::TickTooFar));
+            }
+        }
+        if !self.has_quota(entry.author, &entry.payload, encoded_bytes) {
+            return Err(skip(SkipReason::OverQuota));
+        }
+        if record.sequence.is_some_and(|last| entry.sequence <= last) {
+            return Err(skip(SkipReason::OutOfSequence));
+        }
+        match self.prefixes.compare(&entry.seen) {
+            Comparison::Forgotten => Err(skip(SkipReason::StalePrefix)),
+            seen => Ok(seen),
+        }
+    }
+
+    /// Takes the next entry of the log, of which is known that its author signed it.
+    pub(super) fn apply_verified(&mut self, bytes: &[u8], entry: SignedEntry<'_>) -> Result<Applied, Forked> {
+        if let Some(forked) = &self.forked {
+            return Err(forked.clone());
+        }
+        let verdict = self.check_unverified(&entry).map(|seen| (entry.into_entry(), seen));
+        self.take(bytes, verdict)
+    }
+
+    /// Whether this member has vouched for another log before.
+    pub(super) fn has_contradicted(&self, author: Index) -> bool {
+        self.author(author).is_some_and(|record| record.contradicted.is_some())
+    }
+
+    fn take(&mut self, bytes: &[u8], verdict: Result<(Entry, Comparison), Skip>) -> Result<Applied, Forked> {
         self.prefixes.push(bytes);
         let outcome = verdict.and_then(|(entry, seen)| self.carry_out(entry, seen, bytes.len()));
         match outcome {
@@ -223,33 +281,16 @@ impl LogChain {
     /// compares with this one. What is cheap to see is looked at before the signature.
     fn judge(&self, bytes: &[u8]) -> Result<(Entry, Comparison), Skip> {
         let signed = SignedEntry::decode(bytes).map_err(|_| Skip { author: None, reason: SkipReason::Malformed })?;
-        let entry = signed.entry();
-        let (Some(record), Some(key)) = (self.author(entry.author), self.config.network_key(entry.author)) else {
-            return Err(Skip { author: None, reason: SkipReason::UnknownAuthor });
-        };
-        let skip = |reason| Skip { author: Some(entry.author), reason };
-        if let Payload::Tick(view) = &entry.payload {
-            if *view <= self.finalized.view || *view <= record.tick {
-                return Err(skip(SkipReason::OldTick));
-            }
-            if view.0 - self.finalized.view.0 > self.config.schedule().views_in_epoch {
-                return Err(skip(SkipReason::TickTooFar));
-            }
-        }
-        if !self.has_quota(entry.author, &entry.payload, bytes.len()) {
-            return Err(skip(SkipReason::OverQuota));
-        }
-        if record.sequence.is_some_and(|last| entry.sequence <= last) {
-            return Err(skip(SkipReason::OutOfSequence));
-        }
-        let seen = self.prefixes.compare(&entry.seen);
-        if seen == Comparison::Forgotten {
-            return Err(skip(SkipReason::StalePrefix));
-        }
-        if !signed.is_signed_by(key, self.config.identity()) {
-            return Err(skip(SkipReason::BadSignature));
+        let seen = self.check_unverified(&signed)?;
+        if !self.is_authentic(&signed) {
+            return Err(Skip { author: Some(signed.entry().author), reason: SkipReason::BadSignature });
         }
         Ok((signed.into_entry(), seen))
+    }
+
+    fn is_authentic(&self, signed: &SignedEntry<'_>) -> bool {
+        let key = self.config.network_key(signed.entry().author);
+        key.is_some_and(|key| signed.is_signed_by(key, self.config.identity()))
     }
 
     /// Does what an authentic entry says. Its bytes are the end of the log by now.

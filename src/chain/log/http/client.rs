@@ -1,0 +1,294 @@
+//! A member's way to a log server.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use serde::Deserialize;
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
+
+use crate::chain::log::http::{
+    CHAIN_HEADER, END_HEADER, MAX_ENTRIES_PER_READ, MAX_POLL, MAX_READ_BYTES, REASON_HEADER, frames, reason,
+};
+use crate::chain::log::{LogError, LogHost, MAX_ENTRY_BYTES};
+use crate::hex;
+
+/// How much is read of an answer in words, in bytes.
+const MAX_TEXT_BYTES: u64 = 1024;
+/// How much is read of a status, in bytes.
+const MAX_STATUS_BYTES: u64 = 256 * 1024;
+/// The pause after a server has answered before it was asked to, with nothing.
+const POLL_PAUSE: Duration = Duration::from_millis(100);
+/// Idle connections are not used any more when they are so old: before the server closes them.
+const MAX_IDLE: Duration = Duration::from_secs(15);
+
+/// How a log server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLogConfig {
+    /// Its addresses, `http://host:port` or `https://host:port`, the preferred one first.
+    pub endpoints: Vec<String>,
+    /// The [identity](crate::chain::log::ChainConfig::identity) of the chain whose log it has to be.
+    pub chain: [u8; 32],
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// How long an answer may take, besides the waiting that was asked for.
+    pub request_timeout: Duration,
+}
+
+impl HttpLogConfig {
+    /// With the usual time-outs: 3 seconds to connect, 10 for an answer.
+    pub fn new(endpoints: Vec<String>, chain: [u8; 32]) -> Self {
+        let (connect_timeout, request_timeout) = (Duration::from_secs(3), Duration::from_secs(10));
+        HttpLogConfig { endpoints, chain, connect_timeout, request_timeout }
+    }
+}
+
+/// What a log server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLogStatus {
+    /// The endpoint that answered.
+    pub endpoint: String,
+    /// The version of the server.
+    pub version: String,
+    /// How many entries the log has.
+    pub position: u64,
+    /// The server's clock: milliseconds of Unix time.
+    pub now_ms: u64,
+    /// Why nothing can be appended any more, if so.
+    pub failure: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StatusJson {
+    version: String,
+    entries: u64,
+    now_ms: u64,
+    failure: Option<String>,
+}
+
+/// One member's access to the log that a log server keeps.
+///
+/// With several endpoints, the one that worked last is asked first, and the others after it when it cannot be reached or
+/// fails. They have to lead to the same log. An append may be asked of two of them: the server knows an entry that comes
+/// twice.
+pub struct HttpLog {
+    config: HttpLogConfig,
+    /// The chain's identity in hex.
+    chain: String,
+    agent: Agent,
+    /// The endpoint that worked last.
+    preferred: AtomicUsize,
+    shut_down: AtomicBool,
+    /// Told of the shutdown, for who pauses.
+    pausing: Mutex<()>,
+    woken: Condvar,
+}
+
+/// Why an endpoint did not do what was asked.
+enum Trouble {
+    /// Another may.
+    Endpoint(String),
+    /// All will say the same.
+    Log(LogError),
+}
+
+impl From<ureq::Error> for Trouble {
+    fn from(error: ureq::Error) -> Self {
+        Trouble::Endpoint(error.to_string())
+    }
+}
+
+impl HttpLog {
+    /// An access; nothing is asked of the server yet.
+    pub fn new(config: HttpLogConfig) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // The endpoints are the log itself: what the environment says about the web, or a redirect, does not count.
+            .proxy(None)
+            .max_redirects(0)
+            .max_idle_age(MAX_IDLE)
+            .timeout_connect(Some(config.connect_timeout))
+            .user_agent(concat!("dkg-engine/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        HttpLog {
+            chain: hex::encode(&config.chain),
+            config,
+            agent,
+            preferred: AtomicUsize::new(0),
+            shut_down: AtomicBool::new(false),
+            pausing: Mutex::new(()),
+            woken: Condvar::new(),
+        }
+    }
+
+    /// Asks the server about itself.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn status(&self) -> Result<HttpLogStatus, LogError> {
+        self.ask(|endpoint| {
+            let mut response = self.get(endpoint, "/v1/status", Duration::ZERO)?;
+            self.check_ok(endpoint, &mut response)?;
+            let bytes = response.body_mut().with_config().limit(MAX_STATUS_BYTES).read_to_vec()?;
+            let StatusJson { version, entries, now_ms, failure } = serde_json::from_slice(&bytes)
+                .map_err(|error| Trouble::Endpoint(format!("its status makes no sense: {error}")))?;
+            let (version, failure) = (clean(&version), failure.map(|text| clean(&text)));
+            Ok(HttpLogStatus { endpoint: endpoint.to_owned(), version, position: entries, now_ms, failure })
+        })
+    }
+
+    fn check_open(&self) -> Result<(), LogError> {
+        if self.shut_down.load(Ordering::SeqCst) { Err(LogError::ShutDown) } else { Ok(()) }
+    }
+
+    /// Asks the endpoints one after the other until one of them does it, the first one twice: a connection that was kept
+    /// may have been closed by the other side meanwhile.
+    fn ask<T>(&self, ask: impl Fn(&str) -> Result<T, Trouble>) -> Result<T, LogError> {
+        let endpoints = &self.config.endpoints;
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        let mut troubles = Vec::new();
+        for turn in 0..=endpoints.len() {
+            self.check_open()?;
+            let number = preferred.wrapping_add(turn).checked_rem(endpoints.len()).unwrap_or(0);
+            let Some(endpoint) = endpoints.get(number) else { break };
+            let outcome = ask(endpoint);
+            // What was cut off by the shutdown says nothing.
+            self.check_open()?;
+            match outcome {
+                Ok(done) => {
+                    self.preferred.store(number, Ordering::Relaxed);
+                    return Ok(done);
+                }
+                Err(Trouble::Log(error)) => return Err(error),
+                Err(Trouble::Endpoint(trouble)) => troubles.push(format!("{endpoint}: {trouble}")),
+            }
+        }
+        if troubles.is_empty() {
+            return Err(LogError::Failed("the log has no endpoint; the committee file has to name one".to_owned()));
+        }
+        // The first one's second turn usually says the same.
+        troubles.dedup();
+        Err(LogError::Unavailable(troubles.join("; ")))
+    }
+
+    fn get(&self, endpoint: &str, path: &str, wait: Duration) -> Result<Response<Body>, Trouble> {
+        let timeout = self.config.request_timeout.saturating_add(wait);
+        let request = self.agent.get(format!("{endpoint}{path}")).header(CHAIN_HEADER, self.chain.as_str());
+        Ok(request.config().timeout_global(Some(timeout)).build().call()?)
+    }
+
+    fn get_entries(&self, endpoint: &str, from: u64, limit: usize, wait: Duration) -> Result<Response<Body>, Trouble> {
+        let path = format!("/v1/entries?from={from}&limit={limit}&wait_ms={}", wait.as_millis());
+        let mut response = self.get(endpoint, &path, wait)?;
+        self.check_ok(endpoint, &mut response)?;
+        Ok(response)
+    }
+
+    /// Whether the log server of our chain has done what was asked; if not, what it says about that.
+    fn check_ok(&self, endpoint: &str, response: &mut Response<Body>) -> Result<(), Trouble> {
+        let status = response.status();
+        match header(response, CHAIN_HEADER) {
+            Some(chain) if chain != self.chain => {
+                let other = clean(chain);
+                let text = format!("the log server at {endpoint} keeps the log of another chain, {other}");
+                return Err(Trouble::Log(LogError::Failed(text)));
+            }
+            Some(_) if status == StatusCode::OK => return Ok(()),
+            // Busy ones refuse before they look.
+            None if !status.is_server_error() && status != StatusCode::REQUEST_TIMEOUT => {
+                return Err(Trouble::Endpoint(format!("what answers there ({status}) is no log server")));
+            }
+            _ => {}
+        }
+        let reason = header(response, REASON_HEADER).unwrap_or_default().to_owned();
+        let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES).lossy_utf8(true).read_to_string();
+        let text = text.map_or_else(|_| status.to_string(), |text| clean(text.trim_end()));
+        Err(match (reason.as_str(), status) {
+            (reason::OLD_TICK, _) => Trouble::Log(LogError::NothingNew),
+            // To be said again by who has read on.
+            (reason::STALE_PREFIX, _) => Trouble::Log(LogError::Unavailable(text)),
+            (reason::FORKED, _) => Trouble::Log(LogError::Failed(text)),
+            (_, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) => Trouble::Endpoint(text),
+            (_, status) if status.is_client_error() => Trouble::Log(LogError::Refused(text)),
+            _ => Trouble::Endpoint(text),
+        })
+    }
+}
+
+impl LogHost for HttpLog {
+    fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
+        if entry.len() > MAX_ENTRY_BYTES {
+            return Err(LogError::TooLong(entry.len()));
+        }
+        self.ask(|endpoint| {
+            let request = self.agent.post(format!("{endpoint}/v1/entries")).header(CHAIN_HEADER, self.chain.as_str());
+            let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
+            let mut response = request.send(entry)?;
+            self.check_ok(endpoint, &mut response)?;
+            let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES).read_to_string()?;
+            text.trim_end().parse().map_err(|_| Trouble::Endpoint(format!("'{}' is no position", clean(&text))))
+        })
+    }
+
+    fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {
+        self.check_open()?;
+        let limit = limit.min(MAX_ENTRIES_PER_READ);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.ask(|endpoint| {
+            let mut response = self.get_entries(endpoint, from, limit, Duration::ZERO)?;
+            let most = frames::most_bytes(limit, MAX_READ_BYTES) as u64;
+            let bytes = response.body_mut().with_config().limit(most).read_to_vec()?;
+            frames::split(&bytes, limit).map_err(|what| Trouble::Endpoint(format!("it answers with {what}")))
+        })
+    }
+
+    fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            self.check_open()?;
+            let left = deadline.map_or(MAX_POLL, |deadline| deadline.saturating_duration_since(Instant::now()));
+            // The server counts in milliseconds.
+            let slice = left.min(MAX_POLL);
+            if slice < Duration::from_millis(1) {
+                return Ok(());
+            }
+            let asked = Instant::now();
+            let end = self.ask(|endpoint| {
+                let response = self.get_entries(endpoint, from, 0, slice)?;
+                let end = header(&response, END_HEADER).and_then(|end| end.parse::<u64>().ok());
+                end.ok_or_else(|| Trouble::Endpoint("it does not say how long the log is".to_owned()))
+            })?;
+            if end > from {
+                return Ok(());
+            }
+            if asked.elapsed() < slice.min(POLL_PAUSE) {
+                let mut pausing = self.pausing.lock();
+                if !self.shut_down.load(Ordering::SeqCst) {
+                    self.woken.wait_for(&mut pausing, POLL_PAUSE.min(left));
+                }
+            }
+        }
+    }
+
+    fn shutdown(&self) {
+        let pausing = self.pausing.lock();
+        self.shut_down.store(true, Ordering::SeqCst);
+        drop(pausing);
+        self.woken.notify_all();
+        // Ends calls that are under way on other threads.
+        self.agent.clone().shutdown();
+    }
+}
+
+fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// What a server says, fit for a log line.
+fn clean(text: &str) -> String {
+    text.chars().take(MAX_TEXT_BYTES as usize).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
