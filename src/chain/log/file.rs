@@ -315,6 +315,22 @@ impl FileLogReader {
     }
 }
 
+impl FileLogReader {
+    /// How many entries are on the disk.
+    pub(super) fn end(&self) -> u64 {
+        self.shared.state.lock().durable
+    }
+
+    /// Puts entries at the end, in their order; returns when all are on the disk. For the only writer of a log.
+    pub(super) fn append_all(&self, entries: &[Vec<u8>]) -> Result<(), LogError> {
+        let mut last = None;
+        for entry in entries {
+            last = Some(self.enqueue(entry)?);
+        }
+        last.map_or(Ok(()), |position| self.settle(position))
+    }
+}
+
 impl LogHost for FileLogReader {
     /// Puts an entry at the end; returns its position once it is on the disk.
     ///

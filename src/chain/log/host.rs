@@ -39,6 +39,23 @@ pub enum LogError {
         /// The first that is still there.
         first: u64,
     },
+    /// The host shows another log than it did before. Nothing of it is taken any more.
+    #[error(
+        "the log has been rewritten: at position {0} its host shows another entry than before; this node's own copy is \
+         evidence, keep it, and ask the other members what theirs say"
+    )]
+    Rewritten(u64),
+    /// The host has less than it had before.
+    #[error(
+        "the log has lost entries: its host has {host_has} of the {we_have} that this node has read; bring back the host's \
+         newest copy of it"
+    )]
+    Lost {
+        /// How many entries it has now.
+        host_has: u64,
+        /// How many it had.
+        we_have: u64,
+    },
     /// The host cannot go on, and trying again is of no use.
     #[error("{0}")]
     Failed(String),

@@ -37,6 +37,8 @@ mod board;
 #[cfg(feature = "committee-file")]
 mod committee_file;
 mod config;
+#[cfg(feature = "log-file")]
+mod copy;
 mod entry;
 mod epochs;
 #[cfg(feature = "log-file")]
@@ -58,6 +60,8 @@ pub use config::{
     ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, LogPlace, MAX_CHAIN_ID_BYTES, MAX_LOG_ENDPOINTS,
     MAX_VIEWS_IN_EPOCH, Schedule,
 };
+#[cfg(feature = "log-file")]
+pub use copy::{LogCopy, OVERLAP, OVERLAP_AT_START};
 pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
 #[cfg(feature = "simulator")]
 pub(crate) use epochs::Epochs;
