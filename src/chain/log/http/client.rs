@@ -196,8 +196,7 @@ impl HttpLog {
                 return Err(Trouble::Log(LogError::Failed(text)));
             }
             Some(_) if status == StatusCode::OK => return Ok(()),
-            // Busy ones refuse before they look.
-            None if !status.is_server_error() && status != StatusCode::REQUEST_TIMEOUT => {
+            None if !is_busy(status) => {
                 return Err(Trouble::Endpoint(format!("what answers there ({status}) is no log server")));
             }
             _ => {}
@@ -210,8 +209,7 @@ impl HttpLog {
             // To be said again by who has read on.
             (reason::STALE_PREFIX, _) => Trouble::Log(LogError::Unavailable(text)),
             (reason::FORKED, _) => Trouble::Log(LogError::Failed(text)),
-            (_, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) => Trouble::Endpoint(text),
-            (_, status) if status.is_client_error() => Trouble::Log(LogError::Refused(text)),
+            (_, status) if status.is_client_error() && !is_busy(status) => Trouble::Log(LogError::Refused(text)),
             _ => Trouble::Endpoint(text),
         })
     }
@@ -286,6 +284,11 @@ impl LogHost for HttpLog {
 
 fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
     response.headers().get(name)?.to_str().ok()
+}
+
+/// Whether this says nothing about what was asked, and comes from anybody: a proxy, or a server that has not looked yet.
+fn is_busy(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// What a server says, fit for a log line.

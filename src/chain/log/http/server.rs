@@ -259,13 +259,14 @@ impl Host {
             Err(answer) => return answer,
         };
         let wait = Duration::from_millis(wait_ms).min(MAX_POLL);
-        if !wait.is_zero() && self.log.len() <= from {
-            if let Some(_poll) = self.polls.start(request.peer) {
-                if let Err(error) = self.reader.wait(from, wait) {
-                    return unavailable(&error);
-                }
-            }
+        // Who finds too many waiting is answered at once.
+        let poll = if wait.is_zero() || self.log.len() > from { None } else { self.polls.start(request.peer) };
+        if poll.is_some()
+            && let Err(error) = self.reader.wait(from, wait)
+        {
+            return unavailable(&error);
         }
+        drop(poll);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_ENTRIES_PER_READ);
         match self.frames(from, limit) {
             Ok(frames) => Answer::new(StatusCode::OK, "application/octet-stream", frames),

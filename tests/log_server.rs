@@ -1,0 +1,471 @@
+//! The log server and its client: what members rely on, and what strangers cannot do.
+#![cfg(all(feature = "log-http", feature = "log-server"))]
+
+mod folder;
+mod log_server_room;
+mod log_support;
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dkg_engine::chain::log::{
+    ChainConfig, ChainNode, ChainSpec, FileLog, Follower, HttpLog, HttpLogConfig, LogChain, LogError, LogHost,
+    LogServer, LogServerConfig, MAX_ENTRY_BYTES, PREFIX_WINDOW, Prefix, SystemClock,
+};
+use dkg_engine::epoch::{ProtocolEvent, ProtocolEvents, View};
+use dkg_engine::hex;
+use ed25519_dalek::SigningKey;
+use log_server_room::{ANY_PORT, Pen, Raw, Room, access, append_request, nobody, wait_until};
+use log_support::{N, SCHEDULE, config, network_key, spec};
+
+fn refused(outcome: Result<u64, LogError>) -> String {
+    match outcome {
+        Err(LogError::Refused(text)) => text,
+        other => panic!("{other:?} is no refusal"),
+    }
+}
+
+fn unavailable<T: std::fmt::Debug>(outcome: Result<T, LogError>) -> String {
+    match outcome {
+        Err(LogError::Unavailable(text)) => text,
+        other => panic!("{other:?} is not unavailable"),
+    }
+}
+
+// Members.
+
+struct Ignore;
+
+impl ProtocolEvents for Ignore {
+    fn on_event(&self, _: ProtocolEvent) {}
+}
+
+#[test]
+fn members_on_a_log_server_make_time_pass_and_nothing_in_the_log_is_skipped_by_anybody() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let genesis_ms = u64::try_from(now.as_millis()).unwrap();
+    let config = Arc::new(ChainConfig::new(ChainSpec { genesis_ms, view_ms: 50, ..spec() }).unwrap());
+    let mut room = Room::with(Arc::clone(&config), LogServerConfig::default());
+    let member = |position| {
+        let log = Arc::new(room.access());
+        ChainNode::new(LogChain::new(Arc::clone(&config)), log, network_key(position), 1).unwrap()
+    };
+    let members: Vec<_> = (0..N).map(member).collect();
+    let idle = || View(u64::MAX);
+    let start = |seed| Follower::start(&members[seed], Arc::new(SystemClock), Arc::new(idle), Arc::new(Ignore), 7);
+    // One seed for all: their ticks cross as often as can be.
+    let followers: Vec<_> = (0..N).map(|position| start(position).unwrap()).collect();
+    let reach = |view| {
+        wait_until("all have followed the log", || {
+            followers.iter().for_each(|follower| assert_eq!(follower.failure(), None));
+            members.iter().all(|member| member.replica().lock().header().view >= View(view))
+        });
+    };
+    reach(8);
+    room.restart();
+    followers.into_iter().for_each(|follower| follower.stop().unwrap());
+    let log = room.access().read(0, 1000).unwrap();
+    let mut replica = LogChain::new(Arc::clone(&config));
+    for entry in &log {
+        assert_eq!(replica.apply(entry).unwrap().skipped, None);
+    }
+    assert!(replica.header().view >= View(8));
+    assert_eq!(room.server().status().view, replica.header().view.0);
+}
+
+#[test]
+fn a_tick_that_says_nothing_new_is_neither_taken_nor_an_error() {
+    let room = Room::new();
+    let (log, mut pen) = (room.access(), Pen::of(&room.config, 0));
+    assert_eq!(log.append(&pen.tick(3)), Ok(0));
+    assert_eq!(log.append(&pen.tick(3)), Err(LogError::NothingNew));
+    assert_eq!(log.append(&pen.tick(2)), Err(LogError::NothingNew));
+    assert_eq!(log.append(&pen.tick(4)), Ok(1));
+    assert_eq!(room.log.len(), 2);
+}
+
+#[test]
+fn an_entry_sent_twice_in_a_row_is_taken_once_also_over_a_restart() {
+    let mut room = Room::new();
+    let mut pen = Pen::of(&room.config, 0);
+    let [first, second, other] = [pen.post("x"), pen.tick(1), Pen::of(&room.config, 1).tick(1)];
+    for (entry, position) in [(&first, 0), (&first, 0), (&second, 1), (&other, 2), (&second, 1)] {
+        assert_eq!(room.access().append(entry), Ok(position));
+    }
+    room.restart();
+    assert_eq!(room.access().append(&second), Ok(1));
+    assert!(refused(room.access().append(&first)).contains("repeated"), "not the last of its author's");
+    assert_eq!(room.access().read(0, 9), Ok(vec![first, second, other]));
+}
+
+#[test]
+fn of_a_hundred_who_send_the_same_entry_at_once_all_get_its_one_position() {
+    let room = Room::new();
+    let mut pen = Pen::of(&room.config, 0);
+    let entry = pen.post("x");
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let log = room.access();
+                (0..5).for_each(|_| assert_eq!(log.append(&entry), Ok(0)));
+            });
+        }
+    });
+    assert_eq!(room.log.len(), 1);
+}
+
+#[test]
+fn the_server_tells_about_itself() {
+    let room = Room::new();
+    for author in 0..3 {
+        room.access().append(&Pen::of(&room.config, author).tick(4)).unwrap();
+    }
+    let status = room.access().status().unwrap();
+    assert_eq!((status.position, status.endpoint, status.failure), (3, room.endpoint(), None));
+    assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
+    assert!(status.now_ms > 1_700_000_000_000);
+    let status = room.server().status();
+    assert_eq!((status.entries, status.view, status.appends), (3, 4, 3));
+    assert_eq!(status.ticks, [4, 4, 4, 0, 0]);
+    assert_eq!((status.bytes, status.chain), (room.log.bytes(), hex::encode(room.config.identity())));
+    let metrics = room.get("/metrics");
+    for line in ["dkg_log_entries 3", "dkg_log_view 4", "dkg_log_append_seconds_count 3", "dkg_log_failed 0"] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
+    let page = room.get("/");
+    assert!(page.contains("content-security-policy: default-src 'none'") && page.contains("<!doctype html>"), "{page}");
+}
+
+// What is not taken.
+
+#[test]
+fn what_every_replica_would_skip_is_refused_with_the_rule_and_counted() {
+    let room = Room::new();
+    let log = room.access();
+    let mut pens: Vec<Pen> = (0..N).map(|author| Pen::of(&room.config, author)).collect();
+    let check = |what: &str, entry: Vec<u8>, rule: &str, reason: &str| {
+        let before = (room.log.len(), room.refused(reason));
+        let text = refused(log.append(&entry));
+        assert!(text.contains(rule), "{what}: {text}");
+        assert_eq!((room.log.len(), room.refused(reason)), (before.0, before.1 + 1), "{what}");
+    };
+    check("garbage", vec![7; 300], "not a well-formed entry", "malformed");
+    check("nothing", vec![], "not a well-formed entry", "malformed");
+    let mut stranger = Pen::of(&room.config, 0);
+    stranger.key = SigningKey::from_bytes(&[99; 32]);
+    check("signed by a non-member", stranger.tick(1), "signature", "bad-signature");
+    stranger.author = N;
+    check("by a member that there is not", stranger.tick(1), "author is not a member", "unknown-author");
+    let mut elsewhere = Pen::of(&room.config, 0);
+    elsewhere.chain = [9; 32];
+    check("of another chain", elsewhere.tick(1), "another chain", "bad-signature");
+    check("too far", pens[0].tick(SCHEDULE.views_in_epoch + 1), "more than an epoch ahead", "tick-too-far");
+    let old = pens[1].post("overtaken");
+    log.append(&pens[1].post("first")).unwrap();
+    check("overtaken", old, "repeated", "out-of-sequence");
+    for number in 0..2 * N + 16 {
+        log.append(&pens[2].post(&number.to_string())).unwrap();
+    }
+    check("over the quota", pens[2].post("one more"), "quota", "over-quota");
+    let liar = &mut pens[3];
+    liar.seen = Prefix { position: 0, hash: [1; 32] };
+    log.append(&liar.tick(1)).unwrap();
+    check("a second contradiction", liar.tick(2), "another log", "wrong-prefix");
+}
+
+#[test]
+fn a_member_that_is_too_far_behind_is_to_read_on_and_say_it_again() {
+    let mut room = Room::new();
+    let slow = Pen::of(&room.config, 1).tick(1);
+    // What another program put into the file counts too.
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            let log = room.log.reader();
+            scope.spawn(move || (0..=PREFIX_WINDOW / 64).for_each(|_| assert!(log.append(b"x").is_ok())));
+        }
+    });
+    room.restart();
+    let text = unavailable(room.access().append(&slow));
+    assert!(text.contains("too far behind"), "{text}");
+}
+
+#[test]
+fn the_last_straw_of_a_fork_is_taken_and_nothing_after_it() {
+    let mut room = Room::new();
+    let entries: Vec<_> = (0..3)
+        .map(|author| {
+            let mut pen = Pen::of(&room.config, author);
+            pen.seen.hash = [1; 32];
+            pen.tick(1)
+        })
+        .collect();
+    for (position, entry) in (0..).zip(&entries) {
+        assert_eq!(room.access().append(entry), Ok(position));
+    }
+    let honest = Pen::of(&room.config, 4).tick(1);
+    for _ in 0..2 {
+        assert!(matches!(room.access().append(&honest), Err(LogError::Failed(text)) if text.contains("forked")));
+        assert_eq!(room.access().read(0, 9), Ok(entries.clone()), "all can see why");
+        room.restart();
+    }
+}
+
+#[test]
+fn a_log_without_room_says_so_and_is_still_read() {
+    let room = Room::new();
+    let (log, mut pen) = (room.access(), Pen::of(&room.config, 0));
+    let entry = pen.post("x");
+    log.append(&entry).unwrap();
+    room.log.limit(room.log.bytes());
+    let text = unavailable(log.append(&pen.post("y")));
+    assert!(text.contains("no room for the log"), "{text}");
+    assert_eq!(log.read(0, 9), Ok(vec![entry]));
+    room.log.limit(u64::MAX);
+    assert_eq!(log.append(&pen.post("z")), Ok(1));
+}
+
+#[test]
+fn the_log_of_another_chain_is_never_taken_for_ones_own() {
+    let room = Room::new();
+    let other = ChainConfig::new(ChainSpec { chain_id: "other".into(), ..spec() }).unwrap();
+    let log = access(&other, vec![room.endpoint()]);
+    let text = format!(
+        "the log server at {} keeps the log of another chain, {}",
+        room.endpoint(),
+        hex::encode(room.config.identity())
+    );
+    let failed = LogError::Failed(text);
+    assert_eq!(log.append(&Pen::of(&other, 0).tick(1)), Err(failed.clone()));
+    assert_eq!(log.read(0, 1), Err(failed.clone()));
+    assert_eq!(log.wait(0, Duration::MAX), Err(failed.clone()));
+    assert_eq!(log.status(), Err(failed));
+    assert_eq!((room.log.len(), room.refused("other-chain")), (0, 3));
+}
+
+// Endpoints.
+
+#[test]
+fn an_endpoint_that_is_dead_is_passed_over_and_the_one_that_worked_is_asked_first() {
+    let room = Room::new();
+    let accepted = || room.server().status().connections_accepted;
+    let log = access(&room.config, vec![nobody(), room.endpoint(), nobody()]);
+    let entry = Pen::of(&room.config, 0).tick(1);
+    assert_eq!(log.append(&entry), Ok(0));
+    assert_eq!(log.read(0, 1), Ok(vec![entry]));
+    assert_eq!(log.status().unwrap().endpoint, room.endpoint());
+    assert_eq!(accepted(), 1, "and the connection is kept");
+    let text = unavailable(access(&room.config, vec![nobody(), nobody()]).read(0, 1));
+    assert_eq!(text.matches("http://127.0.0.1:").count(), 3, "{text}");
+}
+
+#[test]
+fn an_endpoint_that_dies_or_hangs_is_left_for_the_next() {
+    let (mut dying, room) = (Room::new(), Room::new());
+    let hanging = TcpListener::bind(ANY_PORT).unwrap();
+    let endpoints = vec![dying.endpoint(), format!("http://{}", hanging.local_addr().unwrap()), room.endpoint()];
+    let request_timeout = Duration::from_millis(300);
+    let config = HttpLogConfig::new(endpoints, *room.config.identity());
+    let log = HttpLog::new(HttpLogConfig { request_timeout, ..config });
+    let mut pen = Pen::of(&room.config, 0);
+    let [first, second] = [pen.tick(1), pen.tick(2)];
+    assert_eq!(log.append(&first), Ok(0));
+    dying.stop();
+    assert_eq!(log.append(&second), Ok(0));
+    assert_eq!(room.log.reader().read(0, 9), Ok(vec![second]));
+}
+
+#[test]
+fn what_a_server_makes_up_is_not_believed() {
+    let chain = hex::encode(config().identity());
+    let head = |status: &str, length: usize| {
+        format!(
+            "HTTP/1.1 {status}\r\ndkg-chain: {chain}\r\ndkg-end: 5\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let ok = |body: &[u8]| [head("200 OK", body.len()).as_bytes(), body].concat();
+    let too_long = u32::try_from(MAX_ENTRY_BYTES + 1).unwrap().to_le_bytes();
+    let answers = [
+        (ok(b"\x05\0\0\0abc"), "cut off"),
+        (ok(b"\x01\0\0"), "cut off"),
+        (ok(&too_long), "bytes, where"),
+        (ok(b"\x01\0\0\0a\x01\0\0\0b\x01\0\0\0c"), "more than the 2 entries"),
+        (ok(&vec![0; 3_000_000]), "larger than"),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec(), "no log server"),
+        (
+            b"HTTP/1.1 302 Found\r\nlocation: /\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            "no log server",
+        ),
+        (head("500 Oh", 0).into_bytes(), ""),
+        (head("200 OK", usize::MAX).into_bytes(), ""),
+        (b"SSH-2.0-OpenSSH\r\n".to_vec(), ""),
+        (vec![], ""),
+    ];
+    for (answer, expected) in answers {
+        let listener = TcpListener::bind(ANY_PORT).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let told = String::from_utf8_lossy(&answer[..answer.len().min(99)]).into_owned();
+        let server = std::thread::spawn(move || {
+            // Once, and once more.
+            for _ in 0..2 {
+                let mut raw = Raw(listener.accept().unwrap().0);
+                let _ = std::io::Read::read(&mut raw.0, &mut [0; 4096]);
+                raw.send(&answer);
+            }
+        });
+        let text = unavailable(access(&config(), vec![endpoint]).read(0, 2));
+        assert!(text.contains(expected), "{told}: {text}");
+        server.join().unwrap();
+    }
+}
+
+// Strangers.
+
+#[test]
+fn what_is_asked_wrongly_is_answered_in_words() {
+    let room = Room::new();
+    let starts = |request: &str, expected: &str| {
+        let answer = room.ask(request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{request}: {answer}");
+    };
+    for (line, status) in [
+        ("GET /nowhere", "404"),
+        ("DELETE /v1/entries", "405"),
+        ("GET /v1/entries?from=-1", "400"),
+        ("GET /v1/entries?limit=18446744073709551616", "400"),
+        ("GET /v1/entries?from=18446744073709551615&limit=18446744073709551615", "200"),
+        ("OPTIONS *", "404"),
+    ] {
+        starts(&format!("{line} HTTP/1.1\r\nhost: x\r\n\r\n"), status);
+    }
+    starts("POST /v1/entries HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx", "400");
+    starts("POST /v1/status HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx", "405");
+    starts("POST /v1/entries HTTP/1.1\r\nhost: x\r\ndkg-chain: y\r\ncontent-length: 1\r\n\r\nx", "409");
+    starts("POST /v1/entries HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx", "400");
+    starts("ON/OFF\r\n\r\n", "400");
+    starts("\u{16}\u{3}\u{1}\u{2}", "400");
+    let counted = room.refused("not-http");
+    assert!(counted >= 2, "{counted}");
+    let mut pen = Pen::of(&room.config, 0);
+    let two =
+        [append_request(room.config.identity(), &pen.tick(1)), append_request(room.config.identity(), &pen.tick(2))];
+    let mut raw = room.connect();
+    raw.send(&two.concat());
+    assert!(raw.answer().ends_with("\r\n\r\n0\n"));
+    wait_until("the second of two requests sent at once is served", || room.log.len() == 2);
+}
+
+#[test]
+fn giant_heads_and_bodies_are_cut_off() {
+    let room = Room::new();
+    let post = "POST /v1/entries HTTP/1.1\r\nhost: x\r\n";
+    let giant = room.ask(&format!("{post}content-length: 10000000000\r\n\r\nabc"));
+    assert!(giant.starts_with("HTTP/1.1 413"), "{giant}");
+    let expecting = room.ask(&format!("{post}content-length: 10000000000\r\nexpect: 100-continue\r\n\r\n"));
+    assert!(expecting.starts_with("HTTP/1.1 413"), "{expecting}");
+    for (start, more) in [
+        (format!("{post}transfer-encoding: chunked\r\n\r\n"), "4000\r\n".to_owned() + &"x".repeat(0x4000) + "\r\n"),
+        (format!("{post}transfer-encoding: chunked\r\n\r\n"), "0".repeat(10_000)),
+        (post.to_owned(), format!("x: {}\r\n", "y".repeat(1000))),
+    ] {
+        let mut raw = room.connect();
+        raw.send(start.as_bytes());
+        // As much as it takes until it is cut off.
+        let sent = (0..100_000).take_while(|_| std::io::Write::write_all(&mut raw.0, more.as_bytes()).is_ok()).count();
+        assert!(sent < 100_000, "{start}");
+    }
+    assert_eq!(room.refused("not-http"), 5);
+    assert_eq!(room.log.len(), 0);
+}
+
+#[test]
+fn a_request_that_trickles_in_is_cut_off() {
+    let room = Room::limited(|limits| limits.transfer = Duration::from_millis(200));
+    let mut raw = room.connect();
+    let request = append_request(room.config.identity(), &[0; 60_000]);
+    // A byte at a time, and never the last: each comes in time, the whole does not.
+    let mut bytes = request[..request.len() - 1].chunks(1);
+    wait_until("it is cut off", || {
+        raw.send(bytes.next().unwrap_or_default());
+        room.refused("not-http") > 0
+    });
+    let answer = raw.answer();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[test]
+fn a_peer_over_its_rate_is_told_to_be_patient() {
+    let room = Room::limited(|limits| (limits.requests_per_second, limits.burst) = (1, 3));
+    let answers: Vec<_> = (0..9).map(|_| room.get("/v1/status")).collect();
+    let told = |status: &str| answers.iter().filter(|answer| answer.starts_with(status)).count();
+    assert!(told("HTTP/1.1 429 ") > 0 && told("HTTP/1.1 200 ") >= 3);
+    assert_eq!(told("HTTP/1.1 429 ") as u64, room.refused("over-rate"));
+    let text = unavailable(room.access().read(0, 1));
+    assert!(text.contains("too many requests"), "{text}");
+}
+
+#[test]
+fn who_waits_takes_no_room_from_who_appends_and_does_not_hold_up_a_stop() {
+    let mut room = Room::limited(|limits| {
+        (limits.max_connections, limits.max_polls, limits.max_polls_per_address) = (4, 9, 2);
+    });
+    let mut polls: Vec<Raw> = (0..2).map(|_| room.connect()).collect();
+    for (number, raw) in polls.iter_mut().enumerate() {
+        raw.send(b"GET /v1/entries?from=1&wait_ms=10000 HTTP/1.1\r\nhost: x\r\n\r\n");
+        wait_until("one more waits", || room.server().status().polls == number + 1);
+    }
+    let one_more = room.get("/v1/entries?from=1&wait_ms=10000");
+    assert!(one_more.starts_with("HTTP/1.1 200"), "one too many is answered at once");
+    assert_eq!(room.server().status().polls, 2);
+    assert_eq!(room.access().append(&Pen::of(&room.config, 0).tick(1)), Ok(0));
+    room.stop();
+    for raw in &mut polls {
+        let answer = raw.answer();
+        assert!(answer.contains("503") && answer.contains("shut down"), "not waited out: {answer}");
+    }
+}
+
+#[test]
+fn thousands_of_connections_keep_no_member_out() {
+    // As many as the system lets one process have, with what the server needs.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    let files: usize = files.and_then(|files| files.parse().ok()).unwrap_or(1024);
+    let room = Room::limited(|limits| (limits.max_connections, limits.max_connections_per_address) = (100, 80));
+    let most = AtomicU64::new(0);
+    let mut strangers: Vec<TcpStream> = Vec::new();
+    let mut pen = Pen::of(&room.config, 0);
+    let log = room.access();
+    for number in 0..2000.min(files.saturating_sub(400)) {
+        let mut raw = room.connect();
+        match number % 3 {
+            0 => {}
+            1 => raw.send(b"GET / HTTP/1.1\r\n"),
+            _ => raw.send(b"POST /v1/entries HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx"),
+        }
+        strangers.push(raw.0);
+        if number % 100 == 99 {
+            let view = u64::try_from(number).unwrap() / 100;
+            assert_eq!(log.append(&pen.tick(view + 1)), Ok(view));
+        }
+        most.fetch_max(room.server().status().connections as u64, Ordering::Relaxed);
+    }
+    assert_eq!(most.into_inner(), 80);
+    wait_until("all are in, and most are out again", || {
+        room.server().status().connections_displaced as usize >= strangers.len() - 80
+    });
+    let mut oldest = Raw(strangers.swap_remove(0));
+    assert!(oldest.is_closed());
+}
+
+#[test]
+fn a_server_whose_port_is_taken_says_so() {
+    let room = Room::new();
+    let folder = folder::Folder::new();
+    let log = FileLog::create(&folder.path().join("log"), room.config.identity()).unwrap();
+    let address = room.server().local_addr();
+    let outcome = LogServer::start(address, log, Arc::clone(&room.config), LogServerConfig::default());
+    let text = outcome.map(drop).unwrap_err().to_string();
+    assert!(text.starts_with(&format!("cannot listen on {address}: ")), "{text}");
+}
