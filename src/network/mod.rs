@@ -6,6 +6,8 @@
 
 mod memory;
 mod receipt;
+#[cfg(feature = "tcp")]
+pub mod tcp;
 
 pub use memory::{CONFIRM_LIMIT, MemoryNetwork, MemoryPort};
 pub use receipt::{Answer, Receipt};

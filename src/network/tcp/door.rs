@@ -1,0 +1,134 @@
+//! Who may come in, and who has to leave for it. Pure: it names connections, and others close them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::committee::NodeId;
+
+/// A connection that was accepted; later ones have larger numbers.
+pub(super) type ConnectionId = u64;
+
+/// Where a stranger calls from: an address, or the /64 network that whoever has one IPv6 address usually has whole.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Origin(IpAddr);
+
+impl Origin {
+    pub(super) fn of(address: IpAddr) -> Self {
+        Origin(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+/// The connections there are: of strangers, who have not proven a key yet, and of members, one each.
+///
+/// A newcomer always gets in, and for that the oldest stranger of its own origin leaves, if that has its full share, or else
+/// the oldest of the origin that has most. So who holds connections without using them holds them from itself, and an
+/// honest peer, which needs a few round trips to prove its key, is pushed out only by as many newcomers in that time as
+/// there are places.
+pub(super) struct Door {
+    strangers_limit: usize,
+    origin_limit: usize,
+    next: ConnectionId,
+    strangers: BTreeMap<ConnectionId, Origin>,
+    members: BTreeMap<NodeId, ConnectionId>,
+}
+
+impl Door {
+    /// So many strangers at once, and so many from one origin.
+    pub(super) fn new(strangers_limit: usize, origin_limit: usize) -> Self {
+        let members = BTreeMap::new();
+        let strangers_limit = strangers_limit.max(1);
+        Door { strangers_limit, origin_limit: origin_limit.max(1), next: 0, strangers: BTreeMap::new(), members }
+    }
+
+    /// Lets a stranger in, or names who has to be gone first.
+    pub(super) fn enter(&mut self, origin: Origin) -> Result<ConnectionId, ConnectionId> {
+        if let Some(leaver) = self.leaver(origin) {
+            return Err(leaver);
+        }
+        self.next += 1;
+        self.strangers.insert(self.next, origin);
+        Ok(self.next)
+    }
+
+    /// A stranger has proven to be this member, or the member's older connection has to be gone first, which is named.
+    pub(super) fn recognise(&mut self, id: ConnectionId, member: NodeId) -> Result<(), ConnectionId> {
+        match self.members.get(&member) {
+            Some(older) => Err(*older),
+            None => {
+                self.strangers.remove(&id);
+                self.members.insert(member, id);
+                Ok(())
+            }
+        }
+    }
+
+    /// The connection is closed, and its thread is done.
+    pub(super) fn left(&mut self, id: ConnectionId) {
+        self.strangers.remove(&id);
+        self.members.retain(|_, connection| *connection != id);
+    }
+
+    /// Whether this member is connected.
+    pub(super) fn has(&self, member: &NodeId) -> bool {
+        self.members.contains_key(member)
+    }
+
+    fn leaver(&self, origin: Origin) -> Option<ConnectionId> {
+        let mut held: BTreeMap<Origin, usize> = BTreeMap::new();
+        self.strangers.values().for_each(|origin| *held.entry(*origin).or_default() += 1);
+        let greediest = if held.get(&origin).is_some_and(|count| *count >= self.origin_limit) {
+            origin
+        } else if self.strangers.len() >= self.strangers_limit {
+            *held.iter().max_by_key(|(_, count)| **count)?.0
+        } else {
+            return None;
+        };
+        self.strangers.iter().find(|(_, origin)| **origin == greediest).map(|(id, _)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(last: u8) -> Origin {
+        Origin::of(IpAddr::from([10, 0, 0, last]))
+    }
+
+    #[test]
+    fn who_has_its_share_gives_way_to_itself_and_who_has_most_to_others() {
+        let mut door = Door::new(4, 3);
+        let first: Vec<_> = (0..3).map(|_| door.enter(v4(1)).unwrap()).collect();
+        assert_eq!(door.enter(v4(1)), Err(first[0]), "its share is three");
+        let other = door.enter(v4(2)).unwrap();
+        assert_eq!(door.enter(v4(3)), Err(first[0]), "all places are taken, most of them by the first");
+        door.left(first[0]);
+        assert!(door.enter(v4(3)).is_ok_and(|id| id > other));
+    }
+
+    #[test]
+    fn a_member_has_one_connection_and_a_newer_one_waits_for_the_older_to_go() {
+        let mut door = Door::new(4, 4);
+        let member = NodeId::new([7; 32]);
+        let older = door.enter(v4(1)).unwrap();
+        assert_eq!(door.recognise(older, member), Ok(()));
+        let newer = door.enter(v4(1)).unwrap();
+        assert_eq!(door.recognise(newer, member), Err(older));
+        door.left(older);
+        assert!(!door.has(&member));
+        assert_eq!(door.recognise(newer, member), Ok(()));
+        door.left(older);
+        assert!(door.has(&member), "the older one leaves once");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_origin_and_a_mapped_address_is_the_ipv4_address_that_it_maps() {
+        let origin = |text: &str| Origin::of(text.parse().unwrap());
+        assert!(origin("2001:db8::1") == origin("2001:db8::ffff:1"));
+        assert!(origin("2001:db8::1") != origin("2001:db8:0:1::1"));
+        assert!(origin("::ffff:10.0.0.1") == v4(1));
+    }
+}

@@ -1,0 +1,264 @@
+//! Those who dial us: strangers until they have proven a member's key, one thread each, as many as the [`Door`] lets in.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
+use parking_lot::{Condvar, Mutex};
+
+use super::door::{ConnectionId, Door, Origin};
+use super::frame::{Frame, Verdict, Why};
+use super::link::{Link, LinkError};
+use super::pace::Pace;
+use super::peer::Peer;
+use super::plug::{Plug, Socket};
+use super::{ProbeError, Shared, TcpLimits, tls};
+use crate::committee::NodeId;
+use crate::envelope::PrivateMessage;
+use crate::network::{Delivery, Receipt};
+
+/// How long nothing is accepted after the system has failed to hand over a connection, or to give a thread for it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a newcomer waits for the place of one that has to leave, which takes a thread's wake-up.
+const PLACE_LIMIT: Duration = Duration::from_millis(500);
+/// How many frames a second are read from a member.
+const FRAMES_PER_SECOND: u32 = 50;
+/// How many frames are read from a member at once after a rest; more than an engine lets wait.
+const FRAMES_BURST: u32 = 100;
+
+/// The connections there are, and whoever waits for one to be gone.
+pub(super) struct Guests {
+    room: Mutex<Room>,
+    left: Condvar,
+}
+
+struct Room {
+    door: Door,
+    plugs: BTreeMap<ConnectionId, Arc<Plug>>,
+}
+
+/// A place in the room, which is given back when the thread is done.
+struct Place<'a> {
+    guests: &'a Guests,
+    id: ConnectionId,
+}
+
+impl Guests {
+    pub(super) fn new(limits: &TcpLimits) -> Self {
+        let door = Door::new(limits.strangers, limits.strangers_per_origin);
+        Guests { room: Mutex::new(Room { door, plugs: BTreeMap::new() }), left: Condvar::new() }
+    }
+
+    /// Whether this member is connected to us.
+    pub(super) fn has(&self, member: &NodeId) -> bool {
+        self.room.lock().door.has(member)
+    }
+
+    /// Lets a stranger in, for which another may have to leave.
+    fn enter(&self, origin: Origin, plug: &Arc<Plug>) -> Option<Place<'_>> {
+        let mut id = None;
+        self.make_way(Instant::now() + PLACE_LIMIT, |room| {
+            let entered = room.door.enter(origin)?;
+            room.plugs.insert(entered, Arc::clone(plug));
+            id = Some(entered);
+            Ok(())
+        });
+        id.map(|id| Place { guests: self, id })
+    }
+
+    /// Does what has to wait for somebody to leave, who is made to; whether it was done in time.
+    fn make_way(&self, deadline: Instant, mut enter: impl FnMut(&mut Room) -> Result<(), ConnectionId>) -> bool {
+        let mut room = self.room.lock();
+        loop {
+            match enter(&mut room) {
+                Ok(()) => return true,
+                Err(leaver) => room.plugs.get(&leaver).into_iter().for_each(|plug| plug.pull()),
+            }
+            if self.left.wait_until(&mut room, deadline).timed_out() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Place<'_> {
+    /// The stranger is this member; an older connection of its has to leave.
+    fn recognise(&self, member: NodeId, deadline: Instant) -> bool {
+        self.guests.make_way(deadline, |room| room.door.recognise(self.id, member))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut room = self.guests.room.lock();
+        room.door.left(self.id);
+        room.plugs.remove(&self.id);
+        self.guests.left.notify_all();
+    }
+}
+
+/// The whole life of the thread that accepts; it ends after those of all its connections.
+pub(super) fn accept(shared: &Shared, listener: &TcpListener) {
+    let mut works = true;
+    thread::scope(|scope| {
+        while !shared.around.stop.is_stopped() {
+            let failed = match listener.accept() {
+                Ok((stream, from)) => let_in(shared, scope, stream, from).err(),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = failed.as_ref().filter(|_| !shared.around.stop.is_stopped()) {
+                if works {
+                    log::warn!("no connection can be accepted just now: {error}");
+                }
+                rest(shared.around.stop.stopped(), ACCEPT_PAUSE);
+            }
+            works = failed.is_none();
+        }
+        // Nobody else comes in, and whoever is in has to end.
+        shared.around.sockets.shut_down();
+    });
+}
+
+fn let_in<'scope>(
+    shared: &'scope Shared,
+    scope: &'scope thread::Scope<'scope, '_>,
+    stream: TcpStream,
+    from: SocketAddr,
+) -> std::io::Result<()> {
+    let Some(socket) = shared.around.sockets.plug_in(stream) else { return Ok(()) };
+    let Some(place) = shared.guests.enter(Origin::of(from.ip()), socket.plug()) else {
+        shared.strangers_refused.fetch_add(1, Ordering::Relaxed);
+        return Ok(());
+    };
+    let serve = move || {
+        if catch_unwind(AssertUnwindSafe(|| serve(shared, &place, socket))).is_err() {
+            log::error!("the thread that served {from} has panicked");
+        }
+    };
+    thread::Builder::new().name("dkg-tcp-in".into()).spawn_scoped(scope, serve).map(drop)
+}
+
+/// The whole life of a connection's thread. The socket is closed before the place is free.
+fn serve(shared: &Shared, place: &Place<'_>, socket: Socket) {
+    let deadline = Instant::now() + shared.around.limits.handshake;
+    let Some((peer, link)) = prove(shared, socket, deadline) else {
+        shared.strangers_refused.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    if let Err(error) = attend(shared, place, peer, link, deadline) {
+        peer.answering_failed(error.to_string());
+        log::debug!("a connection of {}: {error}", peer.node_id());
+    }
+}
+
+/// Lets a stranger prove to be a member.
+fn prove(shared: &Shared, socket: Socket, deadline: Instant) -> Option<(&Peer, Link)> {
+    let link = Link::open(tls::answer(&shared.server).ok()?, socket, deadline).ok()?;
+    let key = link.proven_key()?;
+    Some((shared.peers.get(shared.keys.get(key.as_bytes())?)?, link))
+}
+
+/// Serves a member as long as its connection lasts.
+fn attend(
+    shared: &Shared,
+    place: &Place<'_>,
+    peer: &Peer,
+    mut link: Link,
+    deadline: Instant,
+) -> Result<(), ProbeError> {
+    let ours = shared.around.hello;
+    let hello = match link.read(deadline, shared.around.limits.handshake) {
+        Ok(Frame::Hello(hello)) => hello,
+        // It has heard of an error of its own, and tells it there.
+        Err(LinkError::Closed) => return Ok(()),
+        other => return Err(violated(peer, other.err().unwrap_or(LinkError::OutOfPlace))),
+    };
+    if hello != ours {
+        peer.refused();
+        link.write(&Frame::Refused(ours), deadline)?;
+        link.farewell(deadline);
+        return Err(ProbeError::of(&ours, &hello));
+    }
+    if !place.recognise(peer.node_id(), deadline) {
+        return Err(LinkError::TimedOut("the end of its older connection").into());
+    }
+    peer.came_in();
+    link.write(&Frame::Hello(ours), deadline)?;
+    match converse(shared, peer, &mut link) {
+        LinkError::Closed => Ok(()),
+        LinkError::TimedOut(_) => Err(LinkError::TimedOut("a sign of life").into()),
+        error => Err(violated(peer, error)),
+    }
+}
+
+fn violated(peer: &Peer, error: LinkError) -> ProbeError {
+    if error.is_violation() {
+        peer.refused();
+    }
+    error.into()
+}
+
+/// Answers messages and probes, one after the other, until the connection ends.
+fn converse(shared: &Shared, peer: &Peer, link: &mut Link) -> LinkError {
+    let limits = &shared.around.limits;
+    let mut pace = Pace::new(FRAMES_PER_SECOND, FRAMES_BURST);
+    loop {
+        let answer = match link.read(Instant::now() + limits.idle, limits.frame) {
+            Ok(Frame::Message { id, message }) => {
+                Frame::Answer { id, verdict: deliver(shared, peer, link.socket().plug(), message) }
+            }
+            Ok(Frame::Probe { id }) => Frame::ProbeAnswer {
+                id,
+                now_ms: now_ms(),
+                chain: shared.around.hello.chain,
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+            Ok(_) => return LinkError::OutOfPlace,
+            Err(error) => return error,
+        };
+        if let Err(error) = link.write(&answer, Instant::now() + limits.frame) {
+            return error;
+        }
+        rest(link.socket().plug().pulled(), pace.read(Instant::now()));
+    }
+}
+
+/// Hands a message to the engine, and waits for its word.
+fn deliver(shared: &Shared, peer: &Peer, plug: &Plug, message: PrivateMessage) -> Verdict {
+    let Some(inbound) = shared.inbound.lock().clone() else { return Verdict::NotTaken(Why::NotReady) };
+    let (sender, receiver) = bounded(1);
+    let receipt = Receipt::new(move |taken| {
+        // Nobody waits any more if it comes too late.
+        let _ = sender.try_send(taken);
+    });
+    if let Err(error) = inbound.deliver(Delivery { from: peer.node_id(), message, receipt }) {
+        peer.refused();
+        return Verdict::NotTaken(error.into());
+    }
+    let taken = select! {
+        recv(receiver) -> word => word == Ok(true),
+        recv(plug.pulled()) -> _ => false,
+        default(shared.around.limits.confirm) => false,
+    };
+    if taken {
+        peer.received();
+        Verdict::Taken
+    } else {
+        Verdict::NotTaken(Why::NotConfirmed)
+    }
+}
+
+/// Waits, or until all is over.
+pub(super) fn rest(over: &Receiver<()>, wait: Duration) -> bool {
+    wait.is_zero() || over.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
