@@ -1,10 +1,15 @@
 //! What the command line says, and where log lines go. Each subcommand has a room of its own.
 
+mod committee;
+mod keygen;
 mod keys;
 mod local;
+mod node;
 mod outcome;
 mod secrets;
+mod sign;
 mod simulate;
+mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -28,9 +33,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Combine(sign::CombineOptions),
+    Committee(committee::Options),
+    Keygen(keygen::Options),
     Keys(Box<keys::Options>),
     Local(local::Options),
+    Node(node::Options),
+    Sign(sign::SignOptions),
     Simulate(simulate::Options),
+    Status(status::Options),
+    Verify(sign::VerifyOptions),
 }
 
 /// Runs the command; bad usage has ended the process before.
@@ -39,10 +51,12 @@ pub(crate) fn run() -> ExitCode {
     // Bars draw on stderr too: log lines go around them. Where stderr is no terminal there are none, and lines just pass.
     let bars = MultiProgress::new();
     let level = match (&command, verbose) {
-        // Fifty members warn fifty times of what the report says once.
-        (Command::Keys(_) | Command::Local(_), 0) => LevelFilter::Error,
+        // Nobody watches a node all day: what it has to complain of stays in its log.
+        (Command::Node(_), 0) => LevelFilter::Warn,
         // What members of a thousand hostile runs have to complain of is what the simulation is about.
         (Command::Simulate(_), 0) => LevelFilter::Off,
+        // Fifty members warn fifty times of what the report says once.
+        (_, 0) => LevelFilter::Error,
         (_, 1) => LevelFilter::Info,
         (_, 2) => LevelFilter::Debug,
         _ => LevelFilter::Trace,
@@ -52,21 +66,26 @@ pub(crate) fn run() -> ExitCode {
         .target(env_logger::Target::Pipe(Box::new(AroundBars(bars.clone()))))
         .build();
     let set = match &command {
-        Command::Keys(_) | Command::Local(_) => {
-            log::set_boxed_logger(Box::new(logger)).map(|()| log::set_max_level(level))
-        }
         // A simulation looks every line over for secrets, whether it is shown or not.
         Command::Simulate(_) => {
             log::set_boxed_logger(Box::new(LogTap(logger))).map(|()| log::set_max_level(LevelFilter::Trace))
         }
+        _ => log::set_boxed_logger(Box::new(logger)).map(|()| log::set_max_level(level)),
     };
     if let Err(error) = set {
         eprintln!("log lines will not be shown: {error}");
     }
     match command {
+        Command::Combine(options) => sign::run_combine(&options),
+        Command::Committee(options) => committee::run(&options),
+        Command::Keygen(options) => keygen::run(&options),
         Command::Keys(options) => keys::run(&options),
         Command::Local(options) => local::run(&options, bars),
+        Command::Node(options) => node::run(&options),
+        Command::Sign(options) => sign::sign(&options),
         Command::Simulate(options) => simulate::run(&options, &bars),
+        Command::Status(options) => status::run(&options),
+        Command::Verify(options) => sign::run_verify(&options),
     }
 }
 

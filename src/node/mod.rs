@@ -1,3 +1,127 @@
-//! A whole member of a log chain.
+//! A whole member of a log chain, from a configuration file: what `dkg node` runs, and what a host without a chain of its
+//! own embeds.
+//!
+//! ```text
+//!  node.toml, committee file, identity, data folder
+//!          |
+//!          v
+//!  [ dkg-node ]  reads what was missed -> starts the engine -> Follower -> waits for the end
+//!     |  TcpNetwork <-> MessagingEngine <-> ReactorEngine <-> LogBoard
+//!     |  host of the log <- LogCopy <- Follower
+//!     +- Status: a copy of what there is to see, for page, metrics and commands
+//! ```
+//!
+//! A node whose log cannot be reached waits for it and says so ([`Status::trouble`]); it stops by itself only where going
+//! on would be a guess ([`Node::ended`]): its store or its copy of the log fails, the log has forked or was rewritten, or it
+//! lacks the key that the present epoch expects and was not told to start without.
+//!
+//! # What this does not promise
+//!
+//! A start reads the log from its beginning, out of the node's own copy; a chain of many views takes a while.
+//! Whoever can reach the status address sees what everybody in the committee knows, and no secret.
 
 pub mod identity;
+pub mod signing;
+
+mod admin;
+mod config;
+mod diary;
+mod folder;
+#[cfg(feature = "metrics")]
+mod gauges;
+mod host;
+mod life;
+mod status;
+mod web;
+
+pub use admin::{Admin, AdminError, Answer, MAX_ADMIN_BYTES, Request, ask};
+pub use config::{LogSettings, MAX_CLOCK_OFFSET_MS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError};
+pub use diary::{RunNotes, Told};
+pub use folder::{admin_socket, store_file};
+#[cfg(feature = "metrics")]
+pub use gauges::record;
+pub use life::Node;
+pub use status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
+pub use web::{MetricsSource, StatusSource, Web};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::chain::log::{CommitteeFileError, FileLogError, FollowError};
+use crate::engine::{EngineError, SpawnError, Stuck};
+use crate::network::tcp::TcpError;
+use crate::store::FileError;
+
+/// Why a node does not start, or has stopped by itself.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] NodeConfigError),
+    /// The committee file.
+    #[error(transparent)]
+    Committee(#[from] CommitteeFileError),
+    /// This member's keys.
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    /// The keys are of nobody in the committee.
+    #[error("{} has the keys of node {node}, which is not in the committee file {}", identity.display(), committee.display())]
+    NotAMember {
+        /// The file with the keys.
+        identity: PathBuf,
+        /// Whose they are.
+        node: crate::committee::NodeId,
+        /// The committee file.
+        committee: PathBuf,
+    },
+    /// The committee lives in one process.
+    #[error("the committee file {} keeps its log in one process; a node needs a log server or an etcd cluster", .0.display())]
+    LocalLog(PathBuf),
+    /// The node has no folder.
+    #[error(
+        "there is no folder {}; if this node has never run before, start it with --create, and if it has, bring the folder \
+         back: it holds its keys", .0.display()
+    )]
+    NoData(PathBuf),
+    /// A file or folder fails.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What fails.
+        reason: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] FileError),
+    /// The copy of the log.
+    #[error(transparent)]
+    LogCopy(#[from] FileLogError),
+    /// The links to the other members.
+    #[error("{0}")]
+    Network(Arc<TcpError>),
+    /// The operating system.
+    #[error("the operating system gives no {0}: {1}")]
+    System(&'static str, String),
+    /// The socket for commands.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A thread.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// A thread that does not end.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
+    /// The chain.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    /// What is said of the log makes no sense.
+    #[error("the log's settings: {0}")]
+    LogSettings(String),
+    /// The node's own thread has panicked.
+    #[error("the node's thread has panicked; see the program's error output")]
+    Panicked,
+}

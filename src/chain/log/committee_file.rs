@@ -39,6 +39,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::bls::{ProofOfPossession, ProvenPublicKey, PublicKey, VectorEncoding};
+use crate::chain::log::config::is_host_and_port;
 use crate::chain::log::{ChainConfig, ChainMember, ChainSpec, LogPlace, Schedule};
 use crate::committee::{MAX_MEMBERS, NodeId};
 use crate::hex;
@@ -188,6 +189,10 @@ impl MemberFields {
             .map_err(|error| wrong("staking_key")(&error))?;
         let staking_key_proof = ProofOfPossession::from_bytes(&digits("staking_key_proof", &self.staking_key_proof)?)
             .map_err(|error| wrong("staking_key_proof")(&error))?;
+        if !self.address.is_empty() && !is_host_and_port(&self.address) {
+            let address: String = self.address.chars().take(MAX_SAID).collect();
+            return Err(format!("address: '{address}' is not host:port"));
+        }
         let network_key = hex::decode_array(&self.network_key).ok_or("network_key: it is not 64 hex digits")?;
         let network_key = VerifyingKey::from_bytes(&network_key)
             .map_err(|_| "network_key: it is not an Ed25519 public key".to_owned())?;

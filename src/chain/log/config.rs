@@ -421,7 +421,7 @@ fn check_log(log: &LogPlace) -> Result<(), ConfigError> {
 }
 
 /// Whether this could be `name:port`, `1.2.3.4:port` or `[::1]:port`.
-pub(crate) fn is_host_and_port(address: &str) -> bool {
+pub(super) fn is_host_and_port(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else { return false };
     let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),

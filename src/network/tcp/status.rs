@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::frame::{Hello, PROTOCOL_VERSION};
 use super::link::LinkError;
@@ -11,7 +11,7 @@ use crate::committee::NodeId;
 use crate::hex;
 
 /// What is known about another member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// Who it is.
     pub node_id: NodeId,
@@ -32,7 +32,7 @@ pub struct PeerStatus {
 }
 
 /// A peer's sign of life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeAnswer {
     /// The version of its program.
     pub version: String,

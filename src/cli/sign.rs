@@ -1,0 +1,203 @@
+//! `dkg sign`, `dkg combine`, `dkg verify`: threshold signatures from several members' shares, offline.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use dkg_engine::bls::{PublicKey, RANDOM_BEACON_TAG};
+use dkg_engine::hex;
+use dkg_engine::node::signing::{MAX_MESSAGE_BYTES, PublicResult, SignatureShare, SigningError, combine, verify};
+use dkg_engine::node::{Answer, NodeConfig, Request, Status, admin_socket, ask};
+
+use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
+
+/// The most bytes of a JSON file that is read: the status of a large committee.
+const MAX_JSON_BYTES: u64 = 4 << 20;
+
+/// What is signed.
+#[derive(Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["message", "message_hex", "message_file"])))]
+struct Message {
+    /// The message, as text.
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+
+    /// The message, in hex.
+    #[arg(long, value_name = "HEX")]
+    message_hex: Option<String>,
+
+    /// The file with the message.
+    #[arg(long, value_name = "FILE")]
+    message_file: Option<PathBuf>,
+
+    /// The domain tag that sets this use of the key apart from others.
+    #[arg(long, value_name = "TAG", default_value_t = RANDOM_BEACON_TAG.as_str().to_owned())]
+    tag: String,
+}
+
+impl Message {
+    fn bytes(&self) -> Result<Vec<u8>, Failure> {
+        let bytes = match (&self.message, &self.message_hex, &self.message_file) {
+            (Some(text), ..) => text.clone().into_bytes(),
+            (_, Some(digits), _) => {
+                hex::decode(digits).ok_or_else(|| Failure::Usage("--message-hex is not in hex".to_owned()))?
+            }
+            (.., Some(file)) => read(file, MAX_MESSAGE_BYTES as u64)?,
+            _ => Vec::new(),
+        };
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return Err(wrong(SigningError::TooLong(bytes.len())));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Let the node that runs here sign with its share. Prints the share as one JSON object.
+#[derive(Args)]
+pub(super) struct SignOptions {
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE", default_value = "node.toml")]
+    config: PathBuf,
+
+    /// The epoch whose key signs.
+    #[arg(long, value_name = "EPOCH")]
+    epoch: u64,
+
+    #[command(flatten)]
+    message: Message,
+}
+
+/// Combine shares of one signature. Prints the signature as one JSON object.
+#[derive(Args)]
+pub(super) struct CombineOptions {
+    /// The shares, as `dkg sign` prints them, one a file.
+    #[arg(value_name = "SHARE.json", required = true)]
+    shares: Vec<PathBuf>,
+
+    /// What `dkg status --json` prints on any node, or the one of its `results` that is about the epoch.
+    #[arg(long, value_name = "FILE")]
+    result: PathBuf,
+
+    #[command(flatten)]
+    message: Message,
+}
+
+/// Verify a signature under a group public key.
+#[derive(Args)]
+pub(super) struct VerifyOptions {
+    /// The group public key in the usual encoding, 192 hex digits.
+    #[arg(long, value_name = "HEX")]
+    group_key: String,
+
+    /// The signature, 96 hex digits.
+    #[arg(long, value_name = "HEX")]
+    signature: String,
+
+    #[command(flatten)]
+    message: Message,
+
+    /// Print one JSON object on stdout, and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Verified {
+    valid: bool,
+}
+
+/// Runs `dkg sign`.
+pub(super) fn sign(options: &SignOptions) -> ExitCode {
+    conclude(options.run())
+}
+
+/// Runs `dkg combine`.
+pub(super) fn run_combine(options: &CombineOptions) -> ExitCode {
+    conclude(options.run())
+}
+
+/// Runs `dkg verify`.
+pub(super) fn run_verify(options: &VerifyOptions) -> ExitCode {
+    conclude(options.run())
+}
+
+impl SignOptions {
+    fn run(&self) -> Result<bool, Failure> {
+        let config = NodeConfig::read(&self.config).map_err(wrong)?;
+        let message = hex::encode(&self.message.bytes()?);
+        let request = Request::Sign { epoch: self.epoch, message, tag: self.message.tag.clone() };
+        match ask(&admin_socket(&config.data), &request).map_err(wrong)? {
+            Answer::Signed(share) => write_json(&mut io::stdout().lock(), &*share).map_err(wrong)?,
+            Answer::Refused(reason) => return Err(Failure::Wrong(reason)),
+            Answer::Status(_) => return Err(Failure::Wrong("the node has answered something else".to_owned())),
+        }
+        Ok(true)
+    }
+}
+
+impl CombineOptions {
+    fn run(&self) -> Result<bool, Failure> {
+        let shares: Vec<SignatureShare> = self.shares.iter().map(|file| read_json(file)).collect::<Result<_, _>>()?;
+        let epoch = shares.first().map(|share| share.epoch).unwrap_or_default();
+        let result = self.result(epoch)?;
+        let message = self.message.bytes()?;
+        let signature = combine(&result, &message, &self.message.tag, &shares).map_err(wrong)?;
+        for (index, reason) in &signature.refused {
+            eprintln!("warning: the share of member {index} {reason}");
+        }
+        write_json(&mut io::stdout().lock(), &signature).map_err(wrong)?;
+        Ok(true)
+    }
+
+    /// The public keys of this epoch: from a status, or by themselves.
+    fn result(&self, epoch: u64) -> Result<PublicResult, Failure> {
+        let bytes = read(&self.result, MAX_JSON_BYTES)?;
+        if let Ok(status) = serde_json::from_slice::<Status>(&bytes) {
+            let result = status.results.into_iter().find(|result| result.epoch == epoch);
+            let none = format!("it has no public keys of epoch {epoch}, whose shares these are");
+            return result.ok_or_else(|| wrong_with(&self.result)(&none));
+        }
+        let result = serde_json::from_slice(&bytes);
+        result
+            .map_err(|error| wrong_with(&self.result)(&format!("it is neither a node's status nor a result: {error}")))
+    }
+}
+
+impl VerifyOptions {
+    fn run(&self) -> Result<bool, Failure> {
+        let usage = |what: &str| Failure::Usage(what.to_owned());
+        let key = hex::decode(&self.group_key).and_then(|bytes| PublicKey::from_standard_bytes(&bytes).ok());
+        let key = key.ok_or_else(|| usage("--group-key is not a public key of 192 hex digits"))?;
+        let signature = hex::decode(&self.signature).filter(|bytes| bytes.len() == 48);
+        let signature = signature.ok_or_else(|| usage("--signature is not 96 hex digits"))?;
+        let valid = verify(&key, &self.message.bytes()?, &self.message.tag, &signature);
+        let mut out = io::stdout().lock();
+        let written = if self.json {
+            write_json(&mut out, &Verified { valid })
+        } else {
+            writeln!(out, "{}", if valid { "valid" } else { "NOT valid" })
+        };
+        written.map_err(wrong)?;
+        Ok(valid)
+    }
+}
+
+fn read(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let failed = wrong_with(file);
+    let mut bytes = Vec::new();
+    let opened = File::open(file).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    opened.map_err(|error| failed(&format!("it cannot be read: {error}")))?;
+    if bytes.len() as u64 > limit {
+        return Err(failed(&format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn read_json<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
+    serde_json::from_slice(&read(file, MAX_JSON_BYTES)?).map_err(|error| wrong_with(file)(&error))
+}

@@ -1,0 +1,176 @@
+//! What a node is told in its configuration file, `node.toml`.
+//!
+//! ```toml
+//! committee = "committee.toml"     # the same file for all members
+//! identity = "identity.json"       # this member's sealed keys, from `dkg keygen`
+//! data = "data"                    # what this node must not lose: its store, and its copy of the log
+//! key_file = "node.key"            # opens identity and store; or passphrase_file; or neither, and it is asked for
+//! listen = "0.0.0.0:7000"          # where the other members reach it; the port of its address if left out
+//! status = "127.0.0.1:7080"        # page, status and metrics; none if left out
+//! key_check = "strict"             # or "off", or { lenient = EPOCH }
+//! clock_offset_ms = 0              # added to this machine's clock
+//!
+//! [log]                            # only where the committee file is out of date, or the log asks who one is
+//! endpoints = ["http://10.0.0.9:7500"]
+//! username = "member-3"            # etcd
+//! password_file = "etcd.password"
+//!
+//! [peers]                          # only where the committee file is out of date: node id = address
+//! 1f6e… = "10.0.0.7:7000"
+//! ```
+//!
+//! Paths are taken from the folder that the file is in.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::committee::NodeId;
+use crate::epoch::EpochCounter;
+use crate::store::KeyCheck;
+
+/// The most bytes of a configuration file.
+pub const MAX_NODE_CONFIG_BYTES: u64 = 256 * 1024;
+/// The furthest that a clock can be put right: a day.
+pub const MAX_CLOCK_OFFSET_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// The committee file.
+    pub committee: PathBuf,
+    /// The file with this member's sealed keys.
+    pub identity: PathBuf,
+    /// The folder of what this node must not lose.
+    pub data: PathBuf,
+    /// What opens identity and store.
+    pub key_file: Option<PathBuf>,
+    /// Or the file with the passphrase that does.
+    pub passphrase_file: Option<PathBuf>,
+    /// Where to listen for the other members.
+    pub listen: Option<SocketAddr>,
+    /// Where page, status and metrics are served.
+    pub status: Option<SocketAddr>,
+    /// Whether to look for the current epoch's key at the start.
+    pub key_check: Option<KeyCheck>,
+    /// Added to the machine's clock, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// What is said of the log beside the committee file.
+    pub log: LogSettings,
+    /// Members' addresses that have changed since the committee file was made.
+    pub peers: BTreeMap<NodeId, String>,
+}
+
+/// What is said of the log beside the committee file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// Its endpoints, if not those of the committee file.
+    #[serde(default)]
+    pub endpoints: Vec<String>,
+    /// As whom to log in (etcd).
+    pub username: Option<String>,
+    /// The file with the password for that.
+    pub password_file: Option<PathBuf>,
+}
+
+/// What is wrong with a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration {}: {reason}", file.display())]
+pub struct NodeConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    committee: PathBuf,
+    identity: PathBuf,
+    data: PathBuf,
+    key_file: Option<PathBuf>,
+    passphrase_file: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    status: Option<SocketAddr>,
+    #[serde(default)]
+    key_check: KeyCheckField,
+    #[serde(default)]
+    clock_offset_ms: i64,
+    #[serde(default)]
+    log: LogSettings,
+    #[serde(default)]
+    peers: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KeyCheckField {
+    #[default]
+    Strict,
+    Off,
+    Lenient(u64),
+}
+
+impl NodeConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// It cannot be read, is too long, or says something that makes no sense.
+    pub fn read(file: &Path) -> Result<Self, NodeConfigError> {
+        let failed = |reason: String| NodeConfigError { file: file.to_owned(), reason };
+        let mut text = String::new();
+        let read = File::open(file).and_then(|file| file.take(MAX_NODE_CONFIG_BYTES + 1).read_to_string(&mut text));
+        read.map_err(|error| failed(format!("it cannot be read: {error}")))?;
+        if text.len() as u64 > MAX_NODE_CONFIG_BYTES {
+            return Err(failed(format!("it has more than {MAX_NODE_CONFIG_BYTES} bytes")));
+        }
+        Self::parse(&text, file.parent().unwrap_or(Path::new(""))).map_err(failed)
+    }
+
+    /// The configuration in this text, with paths as seen from `folder`.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let fields: Fields = toml::from_str(text).map_err(|error| error.to_string())?;
+        if fields.key_file.is_some() && fields.passphrase_file.is_some() {
+            return Err("key_file and passphrase_file are both given; one thing opens the keys".to_owned());
+        }
+        if fields.clock_offset_ms.unsigned_abs() > MAX_CLOCK_OFFSET_MS {
+            return Err(format!("clock_offset_ms is more than {MAX_CLOCK_OFFSET_MS}, a day; set the machine's clock"));
+        }
+        let mut log = fields.log;
+        if log.username.is_some() != log.password_file.is_some() {
+            return Err("log.username and log.password_file belong together".to_owned());
+        }
+        let at = |path: PathBuf| folder.join(path);
+        log.password_file = log.password_file.map(at);
+        let peer = |(node, address): (String, String)| {
+            let node = node.parse().map_err(|error| format!("peers: {error}"))?;
+            Ok::<(NodeId, String), String>((node, address))
+        };
+        Ok(NodeConfig {
+            committee: at(fields.committee),
+            identity: at(fields.identity),
+            data: at(fields.data),
+            key_file: fields.key_file.map(at),
+            passphrase_file: fields.passphrase_file.map(at),
+            listen: fields.listen,
+            status: fields.status,
+            key_check: match fields.key_check {
+                KeyCheckField::Strict => Some(KeyCheck::Strict),
+                KeyCheckField::Off => None,
+                KeyCheckField::Lenient(epoch) => Some(KeyCheck::Lenient { epoch: EpochCounter(epoch) }),
+            },
+            clock_offset_ms: fields.clock_offset_ms,
+            log,
+            peers: fields.peers.into_iter().map(peer).collect::<Result<_, _>>()?,
+        })
+    }
+}

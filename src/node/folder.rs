@@ -1,0 +1,88 @@
+//! What a node must not lose, in one folder.
+//!
+//! ```text
+//! DATA/store       the key states, the journal of the present run, and the keys, sealed; and its `.witness`
+//! DATA/log         this node's own copy of the log
+//! DATA/admin.sock  where commands on this machine reach the running node
+//! ```
+//!
+//! A folder is made under another name and gets its own when all of it is on the disk. What is missing from a folder has
+//! been taken out of it, and is never made anew.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::NodeError;
+use crate::chain::log::{ChainConfig, FileLog};
+use crate::committee::NodeId;
+use crate::store::{FileStore, Owner, Unlock};
+
+const STORE: &str = "store";
+const LOG: &str = "log";
+const ADMIN: &str = "admin.sock";
+
+/// What a node works with.
+pub(super) struct Folder {
+    pub(super) store: FileStore,
+    pub(super) log: FileLog,
+}
+
+/// Where a node's store is, in its folder.
+pub fn store_file(data: &Path) -> PathBuf {
+    data.join(STORE)
+}
+
+/// Where a running node is reached, in its folder.
+pub fn admin_socket(data: &Path) -> PathBuf {
+    data.join(ADMIN)
+}
+
+/// The folder of this member, which is made if it is not there and `create` says so.
+pub(super) fn open(
+    data: &Path,
+    config: &ChainConfig,
+    member: NodeId,
+    unlock: &Unlock,
+    create: bool,
+) -> Result<Folder, NodeError> {
+    let owner = Owner { chain_id: config.chain_id().to_owned(), member };
+    let there = data.try_exists().map_err(|error| at(data, &error))?;
+    match (there, create) {
+        (false, false) => return Err(NodeError::NoData(data.to_owned())),
+        (false, true) => make(data, config, &owner, unlock)?,
+        (true, _) => {}
+    }
+    let store = FileStore::open(&data.join(STORE), &owner, unlock)?;
+    let log = FileLog::open(&data.join(LOG), config.identity())?;
+    Ok(Folder { store, log })
+}
+
+fn make(data: &Path, config: &ChainConfig, owner: &Owner, unlock: &Unlock) -> Result<(), NodeError> {
+    let mut unfinished = data.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    // Left by a start that was broken off; nothing has been said with what is in it.
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&unfinished, &error)),
+        _ => {}
+    }
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&unfinished).map_err(|error| at(&unfinished, &error))?;
+    drop(FileStore::create(&unfinished.join(STORE), owner, unlock)?);
+    drop(FileLog::create(&unfinished.join(LOG), config.identity())?);
+    let made = sync(&unfinished).and_then(|()| fs::rename(&unfinished, data));
+    let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    made.and_then(|()| sync(parent)).map_err(|error| at(data, &error))
+}
+
+/// Makes the names in a folder durable.
+fn sync(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn at(path: &Path, error: &io::Error) -> NodeError {
+    NodeError::File { path: path.to_owned(), reason: error.to_string() }
+}

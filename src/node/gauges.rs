@@ -1,0 +1,46 @@
+//! A node's status as gauges of the `metrics` facade, for whatever recorder the host has installed. The health of the keys
+//! has gauges of its own: see [`record_metrics`](crate::store::record_metrics).
+
+use metrics::gauge;
+
+use super::{Stage, Status};
+
+/// Sets all gauges to what the status says:
+///
+/// | gauge | what it is |
+/// | --- | --- |
+/// | `dkg_up` | 1 while the node follows the chain |
+/// | `dkg_trouble` | 1 while something is known to be wrong |
+/// | `dkg_view_finalized`, `dkg_view_clock` | the chain's view, and that of this node's clock |
+/// | `dkg_epoch` | the present epoch |
+/// | `dkg_log_entries` | entries of the log that have been read |
+/// | `dkg_dealers_missing`, `dkg_complaints` | of the present run |
+/// | `dkg_members_submitted` | members that have submitted a result with keys |
+/// | `dkg_peer_connected{member}` | 1 where a message could be sent now |
+/// | `dkg_member_faults{member}` | entries that it signed and everybody skipped |
+/// | `dkg_strangers_refused` | connections of others than members |
+// Counts and views stay far below 2^52.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+pub fn record(status: &Status) {
+    let flag = |yes: bool| f64::from(u8::from(yes));
+    let chain = &status.chain;
+    gauge!("dkg_up").set(flag(status.stage == Stage::Running));
+    gauge!("dkg_trouble").set(flag(status.trouble.is_some()));
+    gauge!("dkg_view_finalized").set(chain.head.view as f64);
+    gauge!("dkg_view_clock").set(chain.clock.view as f64);
+    gauge!("dkg_epoch").set(chain.epoch.counter as f64);
+    gauge!("dkg_log_entries").set(chain.entries as f64);
+    gauge!("dkg_dealers_missing").set(chain.run.missing.len() as f64);
+    gauge!("dkg_complaints").set(chain.run.complaints.len() as f64);
+    let submitted = chain.members.iter().filter(|member| member.submitted.as_deref() == Some("keys"));
+    gauge!("dkg_members_submitted").set(submitted.count() as f64);
+    gauge!("dkg_strangers_refused").set(status.strangers_refused as f64);
+    for member in &chain.members {
+        gauge!("dkg_member_faults", "member" => member.index.to_string()).set(member.faults as f64);
+    }
+    for seen in &status.seen {
+        if let Some(link) = &seen.link {
+            gauge!("dkg_peer_connected", "member" => seen.index.to_string()).set(flag(link.outbound));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The way to the log, as this node's configuration has it; and what became of the last call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{LogSettings, NodeError};
+use crate::chain::log::{ChainConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace};
+
+/// A host that remembers whether it could be reached.
+pub(super) struct Seen {
+    host: Arc<dyn LogHost>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// What kept the last call from being answered, if anything did.
+pub(super) type Trouble = Arc<Mutex<Option<String>>>;
+
+impl Seen {
+    pub(super) fn new(host: Arc<dyn LogHost>) -> (Self, Trouble) {
+        let trouble = Trouble::default();
+        (Seen { host, trouble: Arc::clone(&trouble) }, trouble)
+    }
+
+    fn note<T>(&self, outcome: Result<T, LogError>) -> Result<T, LogError> {
+        *self.trouble.lock() = match &outcome {
+            Ok(_) | Err(LogError::ShutDown | LogError::Refused(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        outcome
+    }
+}
+
+impl LogHost for Seen {
+    fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
+        self.note(self.host.append(entry))
+    }
+
+    fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {
+        self.note(self.host.read(from, limit))
+    }
+
+    fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
+        self.note(self.host.wait(from, timeout))
+    }
+
+    fn shutdown(&self) {
+        self.host.shutdown();
+    }
+}
+
+/// What a host is called in the status.
+pub(super) fn kind(place: &LogPlace) -> &'static str {
+    match place {
+        LogPlace::Local => "local",
+        LogPlace::Http(_) => "http",
+        LogPlace::Etcd { .. } => "etcd",
+    }
+}
+
+/// Where the log is reached.
+pub(super) fn endpoints(config: &ChainConfig, settings: &LogSettings) -> Vec<String> {
+    if settings.endpoints.is_empty() { config.log().endpoints().to_vec() } else { settings.endpoints.clone() }
+}
+
+/// The host that the committee file names.
+pub(super) fn connect(config: &ChainConfig, settings: &LogSettings) -> Result<Arc<dyn LogHost>, NodeError> {
+    let (chain, endpoints) = (*config.identity(), endpoints(config, settings));
+    match config.log() {
+        LogPlace::Local => Err(NodeError::LogSettings("a log in one process has no host".to_owned())),
+        LogPlace::Http(_) if settings.username.is_some() => Err(NodeError::LogSettings(
+            "a log server asks nobody who they are; leave username and password_file out".to_owned(),
+        )),
+        LogPlace::Http(_) => Ok(Arc::new(HttpLog::new(HttpLogConfig::new(endpoints, chain)))),
+        LogPlace::Etcd { .. } => Err(NodeError::LogSettings("etcd".to_owned())),
+    }
+}
