@@ -4,6 +4,7 @@ mod committee;
 mod keygen;
 mod keys;
 mod local;
+mod log;
 mod node;
 mod outcome;
 mod secrets;
@@ -14,10 +15,10 @@ mod status;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use ::log::LevelFilter;
 use clap::{ArgAction, Parser, Subcommand};
 use dkg_engine::simulator::LogTap;
 use indicatif::MultiProgress;
-use log::LevelFilter;
 
 /// Makes threshold BLS12-381 keys that nobody ever holds whole.
 #[derive(Parser)]
@@ -38,6 +39,7 @@ enum Command {
     Keygen(keygen::Options),
     Keys(Box<keys::Options>),
     Local(local::Options),
+    Log(log::Options),
     Node(node::Options),
     Sign(sign::SignOptions),
     Simulate(simulate::Options),
@@ -51,8 +53,8 @@ pub(crate) fn run() -> ExitCode {
     // Bars draw on stderr too: log lines go around them. Where stderr is no terminal there are none, and lines just pass.
     let bars = MultiProgress::new();
     let level = match (&command, verbose) {
-        // Nobody watches a node all day: what it has to complain of stays in its log.
-        (Command::Node(_), 0) => LevelFilter::Warn,
+        // Nobody watches them all day: what they have to complain of stays in their log.
+        (Command::Log(_) | Command::Node(_), 0) => LevelFilter::Warn,
         // What members of a thousand hostile runs have to complain of is what the simulation is about.
         (Command::Simulate(_), 0) => LevelFilter::Off,
         // Fifty members warn fifty times of what the report says once.
@@ -68,9 +70,9 @@ pub(crate) fn run() -> ExitCode {
     let set = match &command {
         // A simulation looks every line over for secrets, whether it is shown or not.
         Command::Simulate(_) => {
-            log::set_boxed_logger(Box::new(LogTap(logger))).map(|()| log::set_max_level(LevelFilter::Trace))
+            ::log::set_boxed_logger(Box::new(LogTap(logger))).map(|()| ::log::set_max_level(LevelFilter::Trace))
         }
-        _ => log::set_boxed_logger(Box::new(logger)).map(|()| log::set_max_level(level)),
+        _ => ::log::set_boxed_logger(Box::new(logger)).map(|()| ::log::set_max_level(level)),
     };
     if let Err(error) = set {
         eprintln!("log lines will not be shown: {error}");
@@ -83,6 +85,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Local(options) => local::run(&options, bars),
         Command::Node(options) => node::run(&options),
         Command::Sign(options) => sign::sign(&options),
+        Command::Log(options) => log::run(&options),
         Command::Simulate(options) => simulate::run(&options, &bars),
         Command::Status(options) => status::run(&options),
         Command::Verify(options) => sign::run_verify(&options),
