@@ -4,8 +4,9 @@
 use metrics::gauge;
 
 use super::{Stage, Status};
+use crate::store::record_metrics;
 
-/// Sets all gauges to what the status says:
+/// Sets all gauges to what the status says, those of the keys' health among them:
 ///
 /// | gauge | what it is |
 /// | --- | --- |
@@ -24,6 +25,9 @@ use super::{Stage, Status};
 pub fn record(status: &Status) {
     let flag = |yes: bool| f64::from(u8::from(yes));
     let chain = &status.chain;
+    if let Some(keys) = &status.keys {
+        record_metrics(&keys.current, keys.next.as_ref());
+    }
     gauge!("dkg_up").set(flag(status.stage == Stage::Running));
     gauge!("dkg_trouble").set(flag(status.trouble.is_some()));
     gauge!("dkg_view_finalized").set(chain.head.view as f64);

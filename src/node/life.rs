@@ -19,7 +19,7 @@ use crate::chain::log::{
     ChainConfig, ChainNode, Clock, CommitteeFile, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost,
     LogPlace, Overviews, RECENT_ENTRIES, SystemClock,
 };
-use crate::committee::Index;
+use crate::committee::{Index, NodeId};
 use crate::engine::{
     BrokerTunnel, ControllerFactory, MessagingEngine, MessagingEngineConfig, OsRandomness, Randomness, ReactorConfig,
     ReactorEngine, ReactorParts, Signal, WhiteboardConfig,
@@ -28,7 +28,7 @@ use crate::epoch::{EpochCounter, EpochPhase, View};
 use crate::hex;
 use crate::network::Network;
 use crate::network::tcp::{TcpConfig, TcpLimits, TcpNetwork, TcpPeer};
-use crate::store::{DkgState, KeyHealth, SafeKey, Unlock};
+use crate::store::{DkgState, SafeKey, Unlock};
 
 /// How long a node waits before it asks again for a log that it could not reach at its start.
 const LOG_RETRY: Duration = Duration::from_secs(1);
@@ -51,6 +51,7 @@ pub struct Node {
 struct Shared {
     config: Arc<ChainConfig>,
     me: Index,
+    node_id: NodeId,
     log_kind: &'static str,
     endpoints: Vec<String>,
     chain: ChainNode,
@@ -63,7 +64,6 @@ struct Shared {
     trouble: Trouble,
     overviews: Mutex<Overviews>,
     stage: Mutex<Stage>,
-    health: Mutex<Option<(KeyHealth, Option<KeyHealth>)>>,
 }
 
 /// What a node's engine is made of, until it starts.
@@ -126,6 +126,7 @@ impl Node {
         };
         let shared = Arc::new(Shared {
             me,
+            node_id: identity.node_id,
             log_kind: kind(chain.log()),
             endpoints: endpoints(&chain, &config.log),
             chain: chain_node,
@@ -138,7 +139,6 @@ impl Node {
             trouble,
             overviews: Mutex::default(),
             stage: Mutex::default(),
-            health: Mutex::default(),
             config: chain,
         });
         let admin = Admin::start(&admin_socket(&config.data), Arc::clone(&shared) as _)?;
@@ -299,7 +299,6 @@ fn run(
         observer: Arc::clone(&shared.diary) as _,
     })?;
     reactor.ready().wait()?;
-    *shared.health.lock() = reactor.key_health();
     let engine = reactor.events();
     let pace = {
         let engine = engine.clone();
@@ -312,7 +311,6 @@ fn run(
         .map_err(|error| NodeError::System("thread", error.to_string()))?;
     *shared.stage.lock() = Stage::Running;
     let outcome = loop {
-        *shared.health.lock() = reactor.key_health();
         if let Some(ended) = reactor.done().get() {
             break ended.map_err(NodeError::from);
         }
@@ -352,16 +350,24 @@ impl Shared {
             EpochPhase::Committed(commit) => Some(commit),
             EpochPhase::Staking | EpochPhase::Setup(_) => None,
         };
-        let results = chain.keys().into_iter().chain(&next);
+        let results = chain.past_keys().chain(chain.keys()).chain(&next);
+        let stage = *self.stage.lock();
+        let health = || {
+            let running = in_progress.then_some(epoch);
+            let current = chain.epoch().epoch;
+            let health = self.state.health(current, chain.keys(), next.as_ref(), &self.node_id, running);
+            health.ok().map(|(current, next)| KeysStatus { current, next })
+        };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            stage: *self.stage.lock(),
+            stage,
             trouble: self.trouble.lock().clone(),
             index: self.me,
-            node_id: overview.members.get(usize::from(self.me)).map(|me| me.node_id.clone()).unwrap_or_default(),
+            node_id: self.node_id.to_string(),
             seen: seen.collect(),
             run_here: notes,
-            keys: self.health.lock().clone().map(|(current, next)| KeysStatus { current, next }),
+            // Before that, the chain at hand is an old one.
+            keys: if stage == Stage::Running { health() } else { None },
             results: results.map(|commit| PublicResult::of(self.config.chain_id(), commit)).collect(),
             log: LogStatus { kind: self.log_kind.to_owned(), endpoints: self.endpoints.clone() },
             strangers_refused: self.network.strangers_refused(),

@@ -45,7 +45,7 @@ pub struct Status {
     pub seen: Vec<SeenMember>,
     /// Where this node's keys stand; absent before it runs.
     pub keys: Option<KeysStatus>,
-    /// The public keys in force, and the next ones if they are agreed on.
+    /// The public keys of the last epochs, of this one, and of the next if they are agreed on, in that order.
     pub results: Vec<PublicResult>,
     /// How the log is reached.
     pub log: LogStatus,

@@ -193,7 +193,13 @@ impl DkgState {
         let of = |epoch, commit| {
             Ok::<_, StoreError>(KeyHealth::of(&self.record(epoch)?, commit, me, running == Some(epoch)))
         };
-        Ok((of(current, in_force)?, current.next().map(|epoch| of(epoch, next)).transpose()?))
+        let mut now = of(current, in_force)?;
+        // The run for the present epoch was over when the epoch began.
+        if in_force.is_none() && self.record(current)?.status() == KeyStatus::Uninitialized {
+            now.status = HealthStatus::NotExpected;
+            now.reason = "no keys are in force in this epoch, as far as this node has been told".to_owned();
+        }
+        Ok((now, current.next().map(|epoch| of(epoch, next)).transpose()?))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure: fed with finalized blocks and accepted posts and results, it answers with events.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::bls::PublicKey;
@@ -12,6 +13,9 @@ use crate::committee::NodeId;
 use crate::epoch::{
     EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, RunHistory, Snapshot, View,
 };
+
+/// Earlier epochs whose public keys are remembered: signatures under them may still be combined and verified.
+pub const PAST_KEYS: usize = 16;
 
 /// What one entry brought about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub(crate) struct Epochs {
     phase: EpochPhase,
     /// The keys that are in force in the present epoch.
     keys: Option<EpochCommit>,
+    /// The keys of earlier epochs, the latest at the back.
+    past: VecDeque<Arc<EpochCommit>>,
     contract: Contract,
     /// The run that the contract carries, from its start to the end of the epoch.
     run: Option<EpochSetup>,
@@ -77,6 +83,7 @@ impl Epochs {
             config,
             phase: EpochPhase::Staking,
             keys: None,
+            past: VecDeque::new(),
             contract: Contract::new(),
             run: None,
             run_started: 0,
@@ -95,6 +102,11 @@ impl Epochs {
 
     pub(crate) fn keys(&self) -> Option<&EpochCommit> {
         self.keys.as_ref()
+    }
+
+    /// The keys of earlier epochs, the latest last.
+    pub(crate) fn past_keys(&self) -> impl Iterator<Item = &EpochCommit> {
+        self.past.iter().map(Arc::as_ref)
     }
 
     /// What a node has to know that starts when `head` is the last finalized block.
@@ -211,6 +223,12 @@ impl Epochs {
 
     fn end_epoch(&mut self, block: Header, events: &mut Vec<ChainEvent>) {
         let ended = self.views;
+        if let Some(keys) = &self.keys {
+            if self.past.len() == PAST_KEYS {
+                self.past.pop_front();
+            }
+            self.past.push_back(Arc::new(keys.clone()));
+        }
         self.views = self.config.epoch_at(View(ended.last.0.saturating_add(1)));
         self.boundaries.clear();
         self.run = None;

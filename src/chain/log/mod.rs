@@ -65,7 +65,7 @@ pub use copy::{LogCopy, OVERLAP, OVERLAP_AT_START};
 pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
 #[cfg(feature = "simulator")]
 pub(crate) use epochs::Epochs;
-pub use epochs::{ChainEvent, ReadError};
+pub use epochs::{ChainEvent, PAST_KEYS, ReadError};
 #[cfg(feature = "log-file")]
 pub use file::{FileLog, FileLogError, FileLogReader, MAX_FILE_LOG_BYTES};
 pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};

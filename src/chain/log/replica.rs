@@ -209,6 +209,12 @@ impl LogChain {
         self.epochs.keys()
     }
 
+    /// The keys that were in force in earlier epochs, at most [`PAST_KEYS`](crate::chain::log::PAST_KEYS) of them, the latest
+    /// last.
+    pub fn past_keys(&self) -> impl Iterator<Item = &EpochCommit> {
+        self.epochs.past_keys()
+    }
+
     /// The first finalized block with this view or a later one, for the views at which something happens in the present
     /// epoch: the first of its setup phase and the last of each phase of its run. `None` for other views, and while
     /// there is no such block.
