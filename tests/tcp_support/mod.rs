@@ -244,6 +244,7 @@ impl Rogue {
     /// Connects to `address` with this key, whoever answers there.
     pub fn connect(address: SocketAddr, key: &SigningKey) -> Self {
         let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let connection = ClientConnection::new(rogue_config(key), "rogue".try_into().unwrap()).unwrap();
         Rogue { tls: StreamOwned::new(connection, stream), arriving: FrameBuffer::new() }

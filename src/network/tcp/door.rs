@@ -1,6 +1,6 @@
 //! Who may come in, and who has to leave for it. Pure: it names connections, and others close them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::committee::NodeId;
@@ -26,48 +26,73 @@ impl Origin {
 /// A newcomer always gets in, and for that the oldest stranger of its own origin leaves, if that has its full share, or else
 /// the oldest of the origin that has most. So who holds connections without using them holds them from itself, and an
 /// honest peer, which needs a few round trips to prove its key, is pushed out only by as many newcomers in that time as
-/// there are places.
+/// there are places. Who has to leave takes a moment for it, in which the next come in already: a queue that waits for them
+/// is full before long, and nobody gets in. But there are never more who leave than there are places.
 pub(super) struct Door {
     strangers_limit: usize,
     origin_limit: usize,
     next: ConnectionId,
     strangers: BTreeMap<ConnectionId, Origin>,
+    leaving: BTreeSet<ConnectionId>,
     members: BTreeMap<NodeId, ConnectionId>,
+}
+
+/// Why somebody does not get further just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// As many as can be are still leaving.
+    ForRoom,
+    /// This one has to be made to leave first.
+    For(ConnectionId),
+    /// It has to leave itself.
+    Never,
 }
 
 impl Door {
     /// So many strangers at once, and so many from one origin.
     pub(super) fn new(strangers_limit: usize, origin_limit: usize) -> Self {
-        let members = BTreeMap::new();
-        let strangers_limit = strangers_limit.max(1);
-        Door { strangers_limit, origin_limit: origin_limit.max(1), next: 0, strangers: BTreeMap::new(), members }
+        Door {
+            strangers_limit: strangers_limit.max(1),
+            origin_limit: origin_limit.max(1),
+            next: 0,
+            strangers: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            members: BTreeMap::new(),
+        }
     }
 
-    /// Lets a stranger in, or names who has to be gone first.
-    pub(super) fn enter(&mut self, origin: Origin) -> Result<ConnectionId, ConnectionId> {
-        if let Some(leaver) = self.leaver(origin) {
-            return Err(leaver);
+    /// Lets a stranger in, and says who has to leave for it.
+    pub(super) fn enter(&mut self, origin: Origin) -> Result<(ConnectionId, Option<ConnectionId>), Wait> {
+        if self.leaving.len() >= self.strangers_limit {
+            return Err(Wait::ForRoom);
+        }
+        let leaver = self.leaver(origin);
+        if let Some(leaver) = leaver {
+            self.strangers.remove(&leaver);
+            self.leaving.insert(leaver);
         }
         self.next += 1;
         self.strangers.insert(self.next, origin);
-        Ok(self.next)
+        Ok((self.next, leaver))
     }
 
-    /// A stranger has proven to be this member, or the member's older connection has to be gone first, which is named.
-    pub(super) fn recognise(&mut self, id: ConnectionId, member: NodeId) -> Result<(), ConnectionId> {
-        match self.members.get(&member) {
-            Some(older) => Err(*older),
-            None => {
-                self.strangers.remove(&id);
-                self.members.insert(member, id);
-                Ok(())
-            }
+    /// A stranger has proven to be this member, whose older connection has to be gone first.
+    pub(super) fn recognise(&mut self, id: ConnectionId, member: NodeId) -> Result<(), Wait> {
+        if !self.strangers.contains_key(&id) {
+            return Err(Wait::Never);
         }
+        if let Some(older) = self.members.get(&member) {
+            return Err(Wait::For(*older));
+        }
+        self.strangers.remove(&id);
+        self.members.insert(member, id);
+        Ok(())
     }
 
     /// The connection is closed, and its thread is done.
     pub(super) fn left(&mut self, id: ConnectionId) {
         self.strangers.remove(&id);
+        self.leaving.remove(&id);
         self.members.retain(|_, connection| *connection != id);
     }
 
@@ -101,22 +126,36 @@ mod tests {
     #[test]
     fn who_has_its_share_gives_way_to_itself_and_who_has_most_to_others() {
         let mut door = Door::new(4, 3);
-        let first: Vec<_> = (0..3).map(|_| door.enter(v4(1)).unwrap()).collect();
-        assert_eq!(door.enter(v4(1)), Err(first[0]), "its share is three");
-        let other = door.enter(v4(2)).unwrap();
-        assert_eq!(door.enter(v4(3)), Err(first[0]), "all places are taken, most of them by the first");
-        door.left(first[0]);
-        assert!(door.enter(v4(3)).is_ok_and(|id| id > other));
+        let first: Vec<_> = (0..3).map(|_| door.enter(v4(1)).unwrap().0).collect();
+        assert_eq!(door.enter(v4(2)), Ok((4, None)));
+        assert_eq!(door.enter(v4(3)), Ok((5, Some(first[0]))), "all places are taken, most of them by the first");
+        assert_eq!(door.enter(v4(4)), Ok((6, Some(first[1]))));
+        assert_eq!(door.enter(v4(3)), Ok((7, Some(5))), "all have one, but for the third");
+        let mut door = Door::new(40, 3);
+        let first: Vec<_> = (0..3).map(|_| door.enter(v4(1)).unwrap().0).collect();
+        assert_eq!(door.enter(v4(1)), Ok((4, Some(first[0]))), "its share is three, however many places are free");
+    }
+
+    #[test]
+    fn no_more_leave_at_once_than_there_are_places() {
+        let mut door = Door::new(2, 2);
+        for leaver in [None, None, Some(1), Some(2)] {
+            assert_eq!(door.enter(v4(1)).unwrap().1, leaver);
+        }
+        assert_eq!(door.enter(v4(2)), Err(Wait::ForRoom));
+        door.left(1);
+        assert_eq!(door.enter(v4(2)), Ok((5, Some(3))));
+        assert_eq!(door.recognise(3, NodeId::new([7; 32])), Err(Wait::Never), "it has to leave");
     }
 
     #[test]
     fn a_member_has_one_connection_and_a_newer_one_waits_for_the_older_to_go() {
         let mut door = Door::new(4, 4);
         let member = NodeId::new([7; 32]);
-        let older = door.enter(v4(1)).unwrap();
+        let (older, _) = door.enter(v4(1)).unwrap();
         assert_eq!(door.recognise(older, member), Ok(()));
-        let newer = door.enter(v4(1)).unwrap();
-        assert_eq!(door.recognise(newer, member), Err(older));
+        let (newer, _) = door.enter(v4(1)).unwrap();
+        assert_eq!(door.recognise(newer, member), Err(Wait::For(older)));
         door.left(older);
         assert!(!door.has(&member));
         assert_eq!(door.recognise(newer, member), Ok(()));

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use parking_lot::{Condvar, Mutex};
 
-use super::door::{ConnectionId, Door, Origin};
+use super::door::{ConnectionId, Door, Origin, Wait};
 use super::frame::{Frame, Verdict, Why};
 use super::link::{Link, LinkError};
 use super::pace::Pace;
@@ -26,6 +26,10 @@ use crate::network::{Delivery, Receipt};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a newcomer waits for the place of one that has to leave, which takes a thread's wake-up.
 const PLACE_LIMIT: Duration = Duration::from_millis(500);
+/// How many threads that have given back their place may still be ending.
+const ENDING_THREADS: usize = 8;
+/// How long to wait for one of those.
+const REAP_PAUSE: Duration = Duration::from_millis(1);
 /// How many frames a second are read from a member.
 const FRAMES_PER_SECOND: u32 = 50;
 /// How many frames are read from a member at once after a rest; more than an engine lets wait.
@@ -61,35 +65,43 @@ impl Guests {
 
     /// Lets a stranger in, for which another may have to leave.
     fn enter(&self, origin: Origin, plug: &Arc<Plug>) -> Option<Place<'_>> {
-        let mut id = None;
-        self.make_way(Instant::now() + PLACE_LIMIT, |room| {
-            let entered = room.door.enter(origin)?;
-            room.plugs.insert(entered, Arc::clone(plug));
-            id = Some(entered);
-            Ok(())
+        let id = self.retry(Instant::now() + PLACE_LIMIT, |room| {
+            let (id, leaver) = room.door.enter(origin)?;
+            room.plugs.insert(id, Arc::clone(plug));
+            leaver.into_iter().for_each(|leaver| room.pull(leaver));
+            Ok(id)
         });
         id.map(|id| Place { guests: self, id })
     }
 
-    /// Does what has to wait for somebody to leave, who is made to; whether it was done in time.
-    fn make_way(&self, deadline: Instant, mut enter: impl FnMut(&mut Room) -> Result<(), ConnectionId>) -> bool {
+    /// Does what may have to wait for somebody to leave, if it can be done in time.
+    fn retry<R>(&self, deadline: Instant, mut act: impl FnMut(&mut Room) -> Result<R, Wait>) -> Option<R> {
         let mut room = self.room.lock();
         loop {
-            match enter(&mut room) {
-                Ok(()) => return true,
-                Err(leaver) => room.plugs.get(&leaver).into_iter().for_each(|plug| plug.pull()),
+            match act(&mut room) {
+                Ok(done) => return Some(done),
+                Err(Wait::ForRoom) => {}
+                Err(Wait::For(leaver)) => room.pull(leaver),
+                Err(Wait::Never) => return None,
             }
             if self.left.wait_until(&mut room, deadline).timed_out() {
-                return false;
+                return None;
             }
         }
+    }
+}
+
+impl Room {
+    /// Closes a connection; its place is free when its thread is done.
+    fn pull(&self, id: ConnectionId) {
+        self.plugs.get(&id).into_iter().for_each(|plug| plug.pull());
     }
 }
 
 impl Place<'_> {
     /// The stranger is this member; an older connection of its has to leave.
     fn recognise(&self, member: NodeId, deadline: Instant) -> bool {
-        self.guests.make_way(deadline, |room| room.door.recognise(self.id, member))
+        self.guests.retry(deadline, |room| room.door.recognise(self.id, member)).is_some()
     }
 }
 
@@ -105,10 +117,15 @@ impl Drop for Place<'_> {
 /// The whole life of the thread that accepts; it ends after those of all its connections.
 pub(super) fn accept(shared: &Shared, listener: &TcpListener) {
     let mut works = true;
+    let limit = 2 * shared.around.limits.strangers + shared.peers.len() + ENDING_THREADS;
     thread::scope(|scope| {
+        let mut threads: Vec<ScopedJoinHandle<'_, ()>> = Vec::new();
         while !shared.around.stop.is_stopped() {
             let failed = match listener.accept() {
-                Ok((stream, from)) => let_in(shared, scope, stream, from).err(),
+                Ok((stream, from)) => {
+                    while !reap(&mut threads, limit) && rest(shared.around.stop.stopped(), REAP_PAUSE) {}
+                    let_in(shared, scope, stream, from).map(|thread| threads.extend(thread)).err()
+                }
                 Err(error) => Some(error),
             };
             if let Some(error) = failed.as_ref().filter(|_| !shared.around.stop.is_stopped()) {
@@ -124,23 +141,32 @@ pub(super) fn accept(shared: &Shared, listener: &TcpListener) {
     });
 }
 
+/// Joins the threads that are done; whether there may be one more.
+fn reap(threads: &mut Vec<ScopedJoinHandle<'_, ()>>, limit: usize) -> bool {
+    for thread in threads.extract_if(.., |thread| thread.is_finished()) {
+        // It has caught its panics.
+        let _ = thread.join();
+    }
+    threads.len() < limit
+}
+
 fn let_in<'scope>(
     shared: &'scope Shared,
     scope: &'scope thread::Scope<'scope, '_>,
     stream: TcpStream,
     from: SocketAddr,
-) -> std::io::Result<()> {
-    let Some(socket) = shared.around.sockets.plug_in(stream) else { return Ok(()) };
+) -> std::io::Result<Option<ScopedJoinHandle<'scope, ()>>> {
+    let Some(socket) = shared.around.sockets.plug_in(stream) else { return Ok(None) };
     let Some(place) = shared.guests.enter(Origin::of(from.ip()), socket.plug()) else {
         shared.strangers_refused.fetch_add(1, Ordering::Relaxed);
-        return Ok(());
+        return Ok(None);
     };
     let serve = move || {
         if catch_unwind(AssertUnwindSafe(|| serve(shared, &place, socket))).is_err() {
             log::error!("the thread that served {from} has panicked");
         }
     };
-    thread::Builder::new().name("dkg-tcp-in".into()).spawn_scoped(scope, serve).map(drop)
+    thread::Builder::new().name("dkg-tcp-in".into()).spawn_scoped(scope, serve).map(Some)
 }
 
 /// The whole life of a connection's thread. The socket is closed before the place is free.
@@ -150,9 +176,12 @@ fn serve(shared: &Shared, place: &Place<'_>, socket: Socket) {
         shared.strangers_refused.fetch_add(1, Ordering::Relaxed);
         return;
     };
-    if let Err(error) = attend(shared, place, peer, link, deadline) {
-        peer.answering_failed(error.to_string());
-        log::debug!("a connection of {}: {error}", peer.node_id());
+    if let Err(Parted { why, by_fault }) = attend(shared, place, peer, link, deadline) {
+        log::debug!("a connection of {}: {why}", peer.node_id());
+        peer.answering_failed(why.to_string());
+        if by_fault {
+            peer.refused();
+        }
     }
 }
 
@@ -163,26 +192,33 @@ fn prove(shared: &Shared, socket: Socket, deadline: Instant) -> Option<(&Peer, L
     Some((shared.peers.get(shared.keys.get(key.as_bytes())?)?, link))
 }
 
+/// Why a member is not served any more.
+struct Parted {
+    why: ProbeError,
+    /// Whether it has broken the rules.
+    by_fault: bool,
+}
+
+impl From<LinkError> for Parted {
+    fn from(error: LinkError) -> Self {
+        Parted { by_fault: error.is_violation(), why: error.into() }
+    }
+}
+
 /// Serves a member as long as its connection lasts.
-fn attend(
-    shared: &Shared,
-    place: &Place<'_>,
-    peer: &Peer,
-    mut link: Link,
-    deadline: Instant,
-) -> Result<(), ProbeError> {
+fn attend(shared: &Shared, place: &Place<'_>, peer: &Peer, mut link: Link, deadline: Instant) -> Result<(), Parted> {
     let ours = shared.around.hello;
     let hello = match link.read(deadline, shared.around.limits.handshake) {
         Ok(Frame::Hello(hello)) => hello,
         // It has heard of an error of its own, and tells it there.
         Err(LinkError::Closed) => return Ok(()),
-        other => return Err(violated(peer, other.err().unwrap_or(LinkError::OutOfPlace))),
+        other => return Err(other.err().unwrap_or(LinkError::OutOfPlace).into()),
     };
     if hello != ours {
-        peer.refused();
-        link.write(&Frame::Refused(ours), deadline)?;
-        link.farewell(deadline);
-        return Err(ProbeError::of(&ours, &hello));
+        if link.write(&Frame::Refused(ours), deadline).is_ok() {
+            link.farewell(deadline);
+        }
+        return Err(Parted { why: ProbeError::of(&ours, &hello), by_fault: true });
     }
     if !place.recognise(peer.node_id(), deadline) {
         return Err(LinkError::TimedOut("the end of its older connection").into());
@@ -192,15 +228,8 @@ fn attend(
     match converse(shared, peer, &mut link) {
         LinkError::Closed => Ok(()),
         LinkError::TimedOut(_) => Err(LinkError::TimedOut("a sign of life").into()),
-        error => Err(violated(peer, error)),
+        error => Err(error.into()),
     }
-}
-
-fn violated(peer: &Peer, error: LinkError) -> ProbeError {
-    if error.is_violation() {
-        peer.refused();
-    }
-    error.into()
 }
 
 /// Answers messages and probes, one after the other, until the connection ends.

@@ -12,9 +12,9 @@
 //!   reached is dialled again after a wait that grows, is forgotten when that peer comes in by itself, and in which
 //!   messages to it fail at once.
 //! - **Bounded.** Threads and sockets: one for each member, and [`TcpLimits::strangers`] for whoever has not proven a key yet,
-//!   for which there is a time limit; a newcomer is let in at the cost of the origin that holds most. Memory: one frame of
-//!   at most [`MAX_FRAME_BYTES`] and the TLS library's buffers for each of them. Every wait has a limit, in [`TcpLimits`]
-//!   or beside its code.
+//!   for which there is a time limit; a newcomer is let in at the cost of the origin that holds most, and while those that
+//!   are closed for it end, there are as many again. Memory: one frame of at most [`MAX_FRAME_BYTES`] and the TLS
+//!   library's buffers for each of them. Every wait has a limit, in [`TcpLimits`] or beside its code.
 //! - **One chain.** Both ends say first which protocol they speak and which chain they follow; who differs is told so.
 //!
 //! # What this does not promise

@@ -52,9 +52,9 @@ impl Plug {
 
     /// Ends all reading, writing and waiting on this connection.
     pub(super) fn pull(&self) {
-        self.stop.stop();
-        // It may be closed already.
+        // It may be closed already. First, so that whoever stops waiting finds it closed.
         let _ = self.stream.shutdown(Shutdown::Both);
+        self.stop.stop();
     }
 }
 
