@@ -60,6 +60,8 @@ fn config() -> Arc<ChainConfig> {
     Arc::new(ChainConfig::new(spec).expect("a committee"))
 }
 
+/// Sends one entry, and waits until it is acknowledged.
+type Append = Box<dyn FnMut(&[u8])>;
 /// What each connection sends in a round.
 type Load = Vec<Vec<Vec<u8>>>;
 
@@ -81,7 +83,7 @@ fn load(config: &ChainConfig, seen: Prefix, round: usize) -> Load {
 }
 
 /// Lets every connection send what it has, one entry after the other; how long that took.
-fn timed(load: &Load, appender: &(impl Fn() -> Box<dyn FnMut(&[u8])> + Sync)) -> Duration {
+fn timed(load: &Load, appender: &(impl Fn() -> Append + Sync)) -> Duration {
     let ready = std::sync::Barrier::new(CONNECTIONS + 1);
     std::thread::scope(|scope| {
         let threads: Vec<_> = load
@@ -101,7 +103,7 @@ fn timed(load: &Load, appender: &(impl Fn() -> Box<dyn FnMut(&[u8])> + Sync)) ->
     })
 }
 
-fn measure(name: &str, config: &Arc<ChainConfig>, log: &FileLog, appender: impl Fn() -> Box<dyn FnMut(&[u8])> + Sync) {
+fn measure(name: &str, config: &Arc<ChainConfig>, log: &FileLog, appender: impl Fn() -> Append + Sync) {
     let mut seen = Prefix::genesis(config.identity());
     let (mut took, mut entries) = (Duration::ZERO, 0);
     for round in 0..ROUNDS {
@@ -117,7 +119,7 @@ fn measure(name: &str, config: &Arc<ChainConfig>, log: &FileLog, appender: impl 
 }
 
 /// A connection that is kept, and costs the sender as little as can be.
-fn raw(address: SocketAddr, chain: &str) -> Box<dyn FnMut(&[u8])> {
+fn raw(address: SocketAddr, chain: &str) -> Append {
     let mut stream = TcpStream::connect(address).expect("the server");
     stream.set_nodelay(true).expect("an option");
     let chain = chain.to_owned();

@@ -29,6 +29,7 @@
 //! | [`engine`] | one node's runs: the pure core, and the threads around it |
 //! | [`chain`] | the whiteboard's contract, and a chain for members that have none |
 //! | [`network`] | private channels between members |
+//! | `http` (inside) | a bounded HTTP server on plain threads, for what is shown and taken over the web |
 //! | [`store`] | the life of each epoch's key, and where it is kept |
 //! | `simulator` (feature) | whole committees in one thread, hostile runs from one number, small ones exhaustively |
 //!
@@ -109,6 +110,7 @@ pub mod epoch;
 #[forbid(unsafe_code)]
 pub mod hex;
 #[cfg(feature = "http-server")]
+#[cfg_attr(not(feature = "log-server"), allow(dead_code, unused_imports, reason = "what serves is another feature"))]
 #[forbid(unsafe_code)]
 pub(crate) mod http;
 #[forbid(unsafe_code)]

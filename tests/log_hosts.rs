@@ -34,6 +34,9 @@ fn hosts() -> [Host; 3] {
     ]
 }
 
+/// What one has written, with the positions it was told.
+type Written = Vec<(u64, Vec<u8>)>;
+
 fn pen(author: usize) -> Pen {
     Pen::of(&config(), author)
 }
@@ -108,8 +111,8 @@ fn of_many_who_append_at_once_each_gets_the_position_of_its_own_entries_in_its_o
                 entries.into_iter().map(|entry| (access.append(&entry).unwrap(), entry)).collect()
             })
         };
-        let threads: Vec<std::thread::JoinHandle<Vec<(u64, Vec<u8>)>>> = (0..N).map(write).collect();
-        let written: Vec<Vec<(u64, Vec<u8>)>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let threads: Vec<std::thread::JoinHandle<Written>> = (0..N).map(write).collect();
+        let written: Vec<Written> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         let log = (host.reader)().read(0, 999).unwrap();
         assert_eq!(log.len(), N * EACH, "{}", host.name);
         for entries in &written {

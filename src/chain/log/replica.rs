@@ -141,6 +141,7 @@ impl LogChain {
     }
 
     /// Takes the next entry of the log, of which is known that its author signed it.
+    #[cfg(feature = "log-server")]
     pub(super) fn apply_verified(&mut self, bytes: &[u8], entry: SignedEntry<'_>) -> Result<Applied, Forked> {
         if let Some(forked) = &self.forked {
             return Err(forked.clone());
@@ -150,6 +151,7 @@ impl LogChain {
     }
 
     /// Whether this member has vouched for another log before.
+    #[cfg(feature = "log-server")]
     pub(super) fn has_contradicted(&self, author: Index) -> bool {
         self.author(author).is_some_and(|record| record.contradicted.is_some())
     }

@@ -6,13 +6,11 @@ use crate::chain::log::MAX_ENTRY_BYTES;
 const LENGTH_BYTES: usize = 4;
 
 /// The most bytes of an answer with so many bytes of entries before the last, which may be as long as any.
-#[cfg(feature = "log-http")]
 pub(super) const fn most_bytes(entries: usize, bytes: usize) -> usize {
     entries * LENGTH_BYTES + bytes + MAX_ENTRY_BYTES
 }
 
 /// Puts an entry behind the others.
-#[cfg(feature = "log-server")]
 pub(super) fn push(frames: &mut Vec<u8>, entry: &[u8]) {
     // No entry in a log is longer than `MAX_ENTRY_BYTES`.
     let length = u32::try_from(entry.len()).unwrap_or(u32::MAX);
@@ -24,7 +22,6 @@ pub(super) fn push(frames: &mut Vec<u8>, entry: &[u8]) {
 ///
 /// # Errors
 /// What is wrong with it: there are more than `limit`, one is too long, or it does not end with an entry.
-#[cfg(feature = "log-http")]
 pub(super) fn split(mut frames: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, String> {
     let mut entries = Vec::new();
     while let Some((length, rest)) = frames.split_first_chunk::<LENGTH_BYTES>() {

@@ -26,6 +26,7 @@
 
 #[cfg(feature = "log-http")]
 mod client;
+#[cfg_attr(not(all(feature = "log-http", feature = "log-server")), allow(dead_code, reason = "each end uses its part"))]
 mod frames;
 #[cfg(feature = "log-server")]
 mod gate;
@@ -60,6 +61,7 @@ const MAX_READ_BYTES: usize = 1024 * 1024;
 const MAX_POLL: Duration = Duration::from_secs(10);
 
 /// Why an entry was not taken, besides the reasons of [`SkipReason`](crate::chain::log::SkipReason).
+#[cfg_attr(not(all(feature = "log-http", feature = "log-server")), allow(dead_code, reason = "each end uses its part"))]
 mod reason {
     pub(super) const OTHER_CHAIN: &str = "other-chain";
     pub(super) const FORKED: &str = "forked";
