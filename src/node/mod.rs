@@ -34,6 +34,7 @@ mod life;
 mod status;
 mod web;
 
+pub use crate::chain::log::PhaseName;
 pub use admin::{Admin, AdminError, Answer, MAX_ADMIN_BYTES, Request, ask};
 pub use config::{LogSettings, MAX_CLOCK_OFFSET_MS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError};
 pub use diary::{RunNotes, Told};

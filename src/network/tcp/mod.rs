@@ -138,6 +138,9 @@ impl Default for TcpLimits {
     }
 }
 
+/// Whose key is whose.
+type Owners = BTreeMap<[u8; 32], NodeId>;
+
 /// What all threads of a network share.
 struct Shared {
     me: NodeId,
@@ -145,7 +148,7 @@ struct Shared {
     server: Arc<rustls::ServerConfig>,
     peers: BTreeMap<NodeId, Peer>,
     /// Whose key is whose.
-    keys: BTreeMap<[u8; 32], NodeId>,
+    keys: Owners,
     guests: Guests,
     inbound: Mutex<Option<Arc<dyn Inbound>>>,
     strangers_refused: AtomicU64,
@@ -311,7 +314,7 @@ fn sorted(
     me: NodeId,
     key: &SigningKey,
     peers: Vec<TcpPeer>,
-) -> Result<(Vec<TcpPeer>, BTreeMap<[u8; 32], NodeId>), TcpError> {
+) -> Result<(Vec<TcpPeer>, Owners), TcpError> {
     let mut keys = BTreeMap::from([(key.verifying_key().to_bytes(), me)]);
     let mut nodes = std::collections::BTreeSet::from([me]);
     let peers: Vec<_> = peers.into_iter().filter(|peer| peer.node_id != me).collect();

@@ -1,0 +1,139 @@
+//! Committees of real processes: from keys to signatures, and through all that can happen to processes on the way.
+#![cfg(feature = "cli")]
+
+mod folder;
+mod process_room;
+
+use std::fs;
+
+use dkg_engine::node::{PhaseName, Status};
+use dkg_engine::store::HealthStatus;
+use process_room::*;
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt, SeedableRng, TryRng};
+
+fn random(name: &str) -> StdRng {
+    let seed = match std::env::var("DKG_PROCESS_SEED") {
+        Ok(seed) => seed.parse().expect("DKG_PROCESS_SEED is a number"),
+        Err(_) => SysRng.try_next_u64().unwrap(),
+    };
+    println!("{name}: DKG_PROCESS_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Whether a node holds the confirmed key of the epoch it is in, and this epoch is not before `epoch`.
+fn is_safe_in(epoch: u64) -> impl Fn(&Status) -> bool {
+    move |status| {
+        let safe = status.keys.as_ref().is_some_and(|keys| keys.current.status == HealthStatus::Safe);
+        status.chain.epoch.counter >= epoch && safe
+    }
+}
+
+/// All members that run tell the same public keys of every epoch.
+fn assert_agreement(committee: &Committee, members: &[usize]) {
+    let results: Vec<_> = members.iter().map(|member| committee.status(*member).unwrap().results).collect();
+    for (one, other) in results.iter().flat_map(|one| results.iter().map(move |other| (one, other))) {
+        for result in one {
+            let theirs = other.iter().find(|theirs| theirs.epoch == result.epoch);
+            assert!(theirs.is_none_or(|theirs| theirs == result), "epoch {} has two results", result.epoch);
+        }
+    }
+}
+
+/// Signs with these members' shares, combines and verifies, all by commands.
+fn assert_signs(committee: &Committee, signers: &[usize], epoch: u64) {
+    let path = committee.path();
+    let mut args = vec!["combine", "--result", "status.json", "--message", "round 1"];
+    let names: Vec<String> = signers.iter().map(|signer| format!("share-{signer}.json")).collect();
+    for (signer, name) in signers.iter().zip(&names) {
+        let config = format!("m{signer}/node.toml");
+        let share = dkg_ok(path, &["sign", "--config", &config, "--epoch", &epoch.to_string(), "--message", "round 1"]);
+        fs::write(path.join(name), share).unwrap();
+        args.push(name);
+    }
+    let config = format!("m{}/node.toml", signers[0]);
+    fs::write(path.join("status.json"), dkg_ok(path, &["status", "--json", "--config", &config])).unwrap();
+    let combined: serde_json::Value = serde_json::from_str(&dkg_ok(path, &args)).unwrap();
+    let status: Status = serde_json::from_slice(&fs::read(path.join("status.json")).unwrap()).unwrap();
+    let result = status.results.iter().find(|result| result.epoch == epoch).unwrap();
+    let signature = combined["signature"].as_str().unwrap();
+    let verify = |message: &str| {
+        let key = ["--group-key", &result.group_public_key];
+        dkg(path, &[&["verify", "--signature", signature, "--message", message], &key[..]].concat()).status.success()
+    };
+    assert!(verify("round 1") && !verify("round 2"));
+}
+
+#[test]
+fn five_processes_come_from_keygen_to_a_verified_signature_over_a_log_server() {
+    let mut committee = Committee::new(5, Pace::BRISK, Log::Http, 3);
+    let all: Vec<usize> = (0..5).collect();
+    committee.start_log();
+    all.iter().for_each(|member| committee.start(*member));
+    committee.wait_until("the key of epoch 1", &all, is_safe_in(1));
+    assert_agreement(&committee, &all);
+    assert_signs(&committee, &[4, 0, 2], 1);
+    for member in all {
+        assert!(committee.stop(member), "member {member} ends cleanly when it is asked to");
+    }
+}
+
+#[test]
+fn members_and_the_log_server_killed_at_any_moment_come_back_and_every_epoch_has_its_key() {
+    const KILLS: usize = 50;
+    let mut random = random("kills");
+    let mut committee = Committee::new(5, Pace::BRISK, Log::Http, 3);
+    let all: Vec<usize> = (0..5).collect();
+    committee.start_log();
+    all.iter().for_each(|member| committee.start(*member));
+    for kill in 0..KILLS {
+        // Up to t members at once, and the log now and then.
+        let victim = random.random_range(0..5);
+        committee.kill(victim);
+        let second = random.random_range(0..5);
+        if random.random_ratio(1, 4) && committee.is_up(second) {
+            committee.kill(second);
+        }
+        if kill % 5 == 4 {
+            committee.kill_log();
+            committee.start_log();
+        }
+        let mut gone: Vec<usize> = all.iter().copied().filter(|member| !committee.is_up(*member)).collect();
+        gone.drain(..).for_each(|member| committee.start(member));
+        // The chain goes on a little, so that the kills are spread over the whole run.
+        let view = committee.status(all[(victim + 1) % 5]).map_or(0, |status| status.chain.head.view);
+        let steps = random.random_range(1..5);
+        committee.wait_until("the next views", &all, |status| status.chain.head.view >= view + steps);
+    }
+    let last = committee.status(0).unwrap().chain.epoch.counter + 1;
+    committee.wait_until("the next epoch's key", &all, is_safe_in(last));
+    assert_agreement(&committee, &all);
+    assert_signs(&committee, &[1, 2, 3], last);
+    for member in all {
+        let status = committee.status(member).unwrap();
+        let epochs: Vec<u64> = status.results.iter().map(|result| result.epoch).collect();
+        assert!((1..=last).all(|epoch| epochs.contains(&epoch)), "member {member} knows the keys of {epochs:?}");
+    }
+}
+
+#[test]
+fn with_t_members_down_and_t_clocks_off_by_minutes_the_others_make_their_keys_and_say_who_is_missing() {
+    let mut committee = Committee::new(7, Pace::BRISK, Log::Http, 3);
+    committee.start_log();
+    // One clock is ahead, one behind, and one member is down for the whole run.
+    committee.configure(0, "clock_offset_ms = 200000\n");
+    committee.configure(1, "clock_offset_ms = -200000\n");
+    let up: Vec<usize> = (0..6).collect();
+    up.iter().for_each(|member| committee.start(*member));
+    let missing = committee.index(6);
+    committee.wait_until("the complaint phase", &[3], |status| status.chain.epoch.phase == PhaseName::Complaining);
+    let status = committee.status(3).unwrap();
+    let named: Vec<usize> = status.chain.run.missing.iter().map(|index| usize::from(*index)).collect();
+    assert_eq!(named, [missing]);
+    let shown = dkg(committee.path(), &["status", "--config", "m3/node.toml"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains(&format!("not dealt: {missing}")), "{shown}");
+    committee.wait_until("the key of epoch 1", &up, is_safe_in(1));
+    assert_agreement(&committee, &up);
+    assert_signs(&committee, &[0, 1, 2, 3], 1);
+}
