@@ -1,12 +1,19 @@
 //! The way to the log, as this node's configuration has it; and what became of the last call.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::{LogSettings, NodeError};
-use crate::chain::log::{ChainConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace};
+use crate::SecretBytes;
+use crate::chain::log::{ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace};
+
+/// The most bytes of a password.
+const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// A host that remembers whether it could be reached.
 pub(super) struct Seen {
@@ -73,6 +80,28 @@ pub(super) fn connect(config: &ChainConfig, settings: &LogSettings) -> Result<Ar
             "a log server asks nobody who they are; leave username and password_file out".to_owned(),
         )),
         LogPlace::Http(_) => Ok(Arc::new(HttpLog::new(HttpLogConfig::new(endpoints, chain)))),
-        LogPlace::Etcd { .. } => Err(NodeError::LogSettings("etcd".to_owned())),
+        LogPlace::Etcd { prefix, .. } => {
+            let login = match (&settings.username, &settings.password_file) {
+                (Some(user), Some(file)) => Some((user.clone(), password(file)?)),
+                _ => None,
+            };
+            let config = EtcdLogConfig { login, ..EtcdLogConfig::new(endpoints, prefix.clone()) };
+            Ok(Arc::new(EtcdLog::new(config)))
+        }
     }
+}
+
+/// The password in a file, without the end of its line.
+fn password(file: &Path) -> Result<SecretBytes, NodeError> {
+    let failed = |reason: String| NodeError::File { path: file.to_owned(), reason };
+    let mut bytes = Vec::with_capacity(MAX_PASSWORD_BYTES + 1);
+    let read = File::open(file).and_then(|file| file.take(MAX_PASSWORD_BYTES as u64 + 1).read_to_end(&mut bytes));
+    let password = SecretBytes::new(bytes);
+    read.map_err(|error| failed(format!("the password cannot be read: {error}")))?;
+    let line = password.expose();
+    if line.len() > MAX_PASSWORD_BYTES {
+        return Err(failed(format!("a password has at most {MAX_PASSWORD_BYTES} bytes")));
+    }
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    Ok(SecretBytes::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
 }

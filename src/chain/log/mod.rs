@@ -39,8 +39,12 @@ mod committee_file;
 mod config;
 #[cfg(feature = "log-file")]
 mod copy;
+#[cfg(any(feature = "log-http", feature = "etcd"))]
+mod endpoints;
 mod entry;
 mod epochs;
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(feature = "log-file")]
 mod file;
 mod follower;
@@ -66,6 +70,8 @@ pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
 #[cfg(feature = "simulator")]
 pub(crate) use epochs::Epochs;
 pub use epochs::{ChainEvent, PAST_KEYS, ReadError};
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdLog, EtcdLogConfig, EtcdStatus};
 #[cfg(feature = "log-file")]
 pub use file::{FileLog, FileLogError, FileLogReader, MAX_FILE_LOG_BYTES};
 pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};

@@ -310,11 +310,7 @@ fn each_peer(shared: &Shared, act: impl Fn(&Peer, &Surroundings)) {
 }
 
 /// The other members, and whose key is whose.
-fn sorted(
-    me: NodeId,
-    key: &SigningKey,
-    peers: Vec<TcpPeer>,
-) -> Result<(Vec<TcpPeer>, Owners), TcpError> {
+fn sorted(me: NodeId, key: &SigningKey, peers: Vec<TcpPeer>) -> Result<(Vec<TcpPeer>, Owners), TcpError> {
     let mut keys = BTreeMap::from([(key.verifying_key().to_bytes(), me)]);
     let mut nodes = std::collections::BTreeSet::from([me]);
     let peers: Vec<_> = peers.into_iter().filter(|peer| peer.node_id != me).collect();

@@ -1,6 +1,6 @@
 //! A member's way to a log server.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -8,14 +8,13 @@ use serde::Deserialize;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
+use crate::chain::log::endpoints::{Endpoints, MAX_TEXT_BYTES, Trouble, clean};
 use crate::chain::log::http::{
     CHAIN_HEADER, END_HEADER, MAX_ENTRIES_PER_READ, MAX_POLL, MAX_READ_BYTES, REASON_HEADER, frames, reason,
 };
 use crate::chain::log::{LogError, LogHost, MAX_ENTRY_BYTES};
 use crate::hex;
 
-/// How much is read of an answer in words, in bytes.
-const MAX_TEXT_BYTES: u64 = 1024;
 /// How much is read of a status, in bytes.
 const MAX_STATUS_BYTES: u64 = 256 * 1024;
 /// The pause after a server has answered before it was asked to, with nothing.
@@ -77,26 +76,11 @@ pub struct HttpLog {
     /// The chain's identity in hex.
     chain: String,
     agent: Agent,
-    /// The endpoint that worked last.
-    preferred: AtomicUsize,
+    endpoints: Endpoints,
     shut_down: AtomicBool,
     /// Told of the shutdown, for who pauses.
     pausing: Mutex<()>,
     woken: Condvar,
-}
-
-/// Why an endpoint did not do what was asked.
-enum Trouble {
-    /// Another may.
-    Endpoint(String),
-    /// All will say the same.
-    Log(LogError),
-}
-
-impl From<ureq::Error> for Trouble {
-    fn from(error: ureq::Error) -> Self {
-        Trouble::Endpoint(error.to_string())
-    }
 }
 
 impl HttpLog {
@@ -114,9 +98,9 @@ impl HttpLog {
             .new_agent();
         HttpLog {
             chain: hex::encode(&config.chain),
+            endpoints: Endpoints::new(config.endpoints.clone()),
             config,
             agent,
-            preferred: AtomicUsize::new(0),
             shut_down: AtomicBool::new(false),
             pausing: Mutex::new(()),
             woken: Condvar::new(),
@@ -143,34 +127,8 @@ impl HttpLog {
         if self.shut_down.load(Ordering::SeqCst) { Err(LogError::ShutDown) } else { Ok(()) }
     }
 
-    /// Asks the endpoints one after the other until one of them does it, the first one twice: a connection that was kept
-    /// may have been closed by the other side meanwhile.
     fn ask<T>(&self, ask: impl Fn(&str) -> Result<T, Trouble>) -> Result<T, LogError> {
-        let endpoints = &self.config.endpoints;
-        let preferred = self.preferred.load(Ordering::Relaxed);
-        let mut troubles = Vec::new();
-        for turn in 0..=endpoints.len() {
-            self.check_open()?;
-            let number = preferred.wrapping_add(turn).checked_rem(endpoints.len()).unwrap_or(0);
-            let Some(endpoint) = endpoints.get(number) else { break };
-            let outcome = ask(endpoint);
-            // What was cut off by the shutdown says nothing.
-            self.check_open()?;
-            match outcome {
-                Ok(done) => {
-                    self.preferred.store(number, Ordering::Relaxed);
-                    return Ok(done);
-                }
-                Err(Trouble::Log(error)) => return Err(error),
-                Err(Trouble::Endpoint(trouble)) => troubles.push(format!("{endpoint}: {trouble}")),
-            }
-        }
-        if troubles.is_empty() {
-            return Err(LogError::Failed("the log has no endpoint; the committee file has to name one".to_owned()));
-        }
-        // The first one's second turn usually says the same.
-        troubles.dedup();
-        Err(LogError::Unavailable(troubles.join("; ")))
+        self.endpoints.ask(|| self.check_open(), ask)
     }
 
     fn get(&self, endpoint: &str, path: &str, wait: Duration) -> Result<Response<Body>, Trouble> {
@@ -202,7 +160,7 @@ impl HttpLog {
             _ => {}
         }
         let reason = header(response, REASON_HEADER).unwrap_or_default().to_owned();
-        let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES).lossy_utf8(true).read_to_string();
+        let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES as u64).lossy_utf8(true).read_to_string();
         let text = text.map_or_else(|_| status.to_string(), |text| clean(text.trim_end()));
         Err(match (reason.as_str(), status) {
             (reason::OLD_TICK, _) => Trouble::Log(LogError::NothingNew),
@@ -225,7 +183,7 @@ impl LogHost for HttpLog {
             let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
             let mut response = request.send(entry)?;
             self.check_ok(endpoint, &mut response)?;
-            let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES).read_to_string()?;
+            let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES as u64).read_to_string()?;
             text.trim_end().parse().map_err(|_| Trouble::Endpoint(format!("'{}' is no position", clean(&text))))
         })
     }
@@ -289,9 +247,4 @@ fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
 /// Whether this says nothing about what was asked, and comes from anybody: a proxy, or a server that has not looked yet.
 fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
-}
-
-/// What a server says, fit for a log line.
-fn clean(text: &str) -> String {
-    text.chars().take(MAX_TEXT_BYTES as usize).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

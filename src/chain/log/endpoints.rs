@@ -1,0 +1,73 @@
+//! Several addresses of one host: the one that worked last is asked first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::chain::log::LogError;
+
+/// Why an endpoint did not do what was asked.
+pub(super) enum Trouble {
+    /// Another may.
+    Endpoint(String),
+    /// All will say the same.
+    Log(LogError),
+}
+
+impl From<ureq::Error> for Trouble {
+    fn from(error: ureq::Error) -> Self {
+        Trouble::Endpoint(error.to_string())
+    }
+}
+
+/// The addresses of a host, in order of preference.
+pub(super) struct Endpoints {
+    list: Vec<String>,
+    /// The one that worked last.
+    preferred: AtomicUsize,
+}
+
+impl Endpoints {
+    pub(super) fn new(list: Vec<String>) -> Self {
+        Endpoints { list, preferred: AtomicUsize::new(0) }
+    }
+
+    /// Asks the endpoints one after the other until one of them does it, the first one twice: a connection that was kept
+    /// may have been closed by the other side meanwhile. `check_open` ends it all.
+    pub(super) fn ask<T>(
+        &self,
+        check_open: impl Fn() -> Result<(), LogError>,
+        ask: impl Fn(&str) -> Result<T, Trouble>,
+    ) -> Result<T, LogError> {
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        let mut troubles = Vec::new();
+        for turn in 0..=self.list.len() {
+            check_open()?;
+            let number = preferred.wrapping_add(turn).checked_rem(self.list.len()).unwrap_or(0);
+            let Some(endpoint) = self.list.get(number) else { break };
+            let outcome = ask(endpoint);
+            // What was cut off by the shutdown says nothing.
+            check_open()?;
+            match outcome {
+                Ok(done) => {
+                    self.preferred.store(number, Ordering::Relaxed);
+                    return Ok(done);
+                }
+                Err(Trouble::Log(error)) => return Err(error),
+                Err(Trouble::Endpoint(trouble)) => troubles.push(format!("{endpoint}: {trouble}")),
+            }
+        }
+        if troubles.is_empty() {
+            return Err(LogError::Failed("the log has no endpoint; the committee file has to name one".to_owned()));
+        }
+        // The first one's second turn usually says the same.
+        troubles.dedup();
+        Err(LogError::Unavailable(troubles.join("; ")))
+    }
+}
+
+/// The most characters that are shown of what a host says.
+pub(super) const MAX_TEXT_BYTES: usize = 1024;
+
+/// What a host says, fit for a log line.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().take(MAX_TEXT_BYTES).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

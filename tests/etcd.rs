@@ -1,0 +1,285 @@
+//! A log in an etcd cluster: one member and three, killed, cut off, tampered with.
+#![cfg(feature = "etcd")]
+
+mod etcd_room;
+mod folder;
+mod log_support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dkg_engine::SecretBytes;
+use dkg_engine::chain::log::{Entry, EtcdLog, EtcdLogConfig, LogError, LogHost, MAX_ENTRY_BYTES, Payload, Prefix};
+use dkg_engine::epoch::View;
+use dkg_engine::hex;
+use etcd_room::{Cluster, PATIENCE, wait_for};
+use log_support::{config, index, network_key};
+use serde_json::json;
+use sha3::{Digest, Sha3_256};
+
+const PREFIX: &str = "dkg/test/";
+
+fn access(cluster: &Cluster) -> EtcdLog {
+    EtcdLog::new(EtcdLogConfig::new(cluster.endpoints(), PREFIX.into()))
+}
+
+/// An entry of this member.
+fn entry(author: usize, sequence: u64) -> Vec<u8> {
+    let seen = Prefix::genesis(config().identity());
+    let entry = Entry { author: index(author), sequence, payload: Payload::Tick(View(sequence)), seen };
+    entry.sign(config().identity(), &network_key(author)).unwrap()
+}
+
+/// The key that an entry has in etcd, in base64.
+fn key_of(author: usize, entry: &[u8]) -> String {
+    STANDARD.encode(format!("{PREFIX}m{author}/{}", hex::encode(&Sha3_256::digest(entry))))
+}
+
+/// Appends, as often as it takes.
+fn append(log: &EtcdLog, entry: &[u8]) -> u64 {
+    wait_for("an append", || match log.append(entry) {
+        Ok(position) => Some(position),
+        Err(LogError::Unavailable(_)) => None,
+        Err(error) => panic!("{error}"),
+    })
+}
+
+fn read_all(log: &EtcdLog) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        let more = wait_for("a read", || match log.read(all.len() as u64, 100) {
+            Ok(more) => Some(more),
+            Err(LogError::Unavailable(_)) => None,
+            Err(error) => panic!("{error}"),
+        });
+        if more.is_empty() {
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
+#[test]
+fn entries_have_one_order_for_everybody_and_an_append_that_is_repeated_finds_its_own() {
+    let cluster = Cluster::new(1);
+    let (one, two) = (access(&cluster), access(&cluster));
+    assert_eq!(one.read(0, 9), Ok(vec![]));
+    for sequence in 0..5 {
+        assert_eq!(one.append(&entry(0, sequence)), Ok(2 * sequence));
+        assert_eq!(two.append(&entry(1, sequence)), Ok(2 * sequence + 1));
+    }
+    let expected: Vec<_> = (0..5).flat_map(|sequence| [entry(0, sequence), entry(1, sequence)]).collect();
+    assert_eq!(two.append(&entry(0, 3)), Ok(6), "it stands there already");
+    for log in [&one, &two, &access(&cluster)] {
+        assert_eq!(read_all(log), expected);
+        assert_eq!(log.read(3, 2), Ok(expected[3..5].to_vec()));
+        assert_eq!(log.read(10, 9), Ok(vec![]));
+        assert_eq!(log.read(99, 9), Ok(vec![]));
+    }
+    assert_eq!(access(&cluster).read(7, 9), Ok(expected[7..].to_vec()), "from the middle, by who knows nothing yet");
+    assert_eq!(one.append(&[0; MAX_ENTRY_BYTES + 1]), Err(LogError::TooLong(MAX_ENTRY_BYTES + 1)));
+    let long = vec![7; MAX_ENTRY_BYTES];
+    assert_eq!(one.append(&long), Ok(10));
+    assert_eq!(two.read(10, 1), Ok(vec![long]));
+}
+
+#[test]
+fn a_wait_ends_with_an_entry_and_with_a_shutdown_and_so_does_everything_else() {
+    let cluster = Cluster::new(1);
+    let (writer, reader) = (access(&cluster), Arc::new(access(&cluster)));
+    let waiting = |from| {
+        let reader = Arc::clone(&reader);
+        std::thread::spawn(move || reader.wait(from, Duration::MAX))
+    };
+    let first = waiting(0);
+    assert_eq!(writer.append(&entry(0, 0)), Ok(0));
+    assert_eq!(first.join().unwrap(), Ok(()));
+    assert_eq!(reader.read(0, 9), Ok(vec![entry(0, 0)]));
+    assert_eq!(reader.wait(1, Duration::ZERO), Ok(()));
+    let second = waiting(1);
+    reader.shutdown();
+    assert_eq!(second.join().unwrap(), Err(LogError::ShutDown));
+    assert_eq!(reader.append(&entry(0, 1)), Err(LogError::ShutDown));
+    assert_eq!(reader.read(0, 1), Err(LogError::ShutDown));
+    assert_eq!(writer.append(&entry(0, 1)), Ok(1), "the others go on");
+}
+
+#[test]
+fn a_call_to_a_cluster_that_does_not_answer_ends_with_a_shutdown() {
+    let cluster = Cluster::new(1);
+    let log = Arc::new(access(&cluster));
+    log.append(&entry(0, 0)).unwrap();
+    cluster.freeze(0, true);
+    let call = {
+        let log = Arc::clone(&log);
+        std::thread::spawn(move || log.append(&entry(0, 1)))
+    };
+    let started = Instant::now();
+    log.shutdown();
+    assert_eq!(call.join().unwrap(), Err(LogError::ShutDown));
+    assert!(started.elapsed() < PATIENCE);
+    cluster.freeze(0, false);
+}
+
+#[test]
+fn what_is_overwritten_or_deleted_later_still_counts_with_what_it_was_for_who_comes_later() {
+    let cluster = Cluster::new(1);
+    let log = access(&cluster);
+    let entries: Vec<_> = (0..6).map(|sequence| entry(0, sequence)).collect();
+    for entry in &entries {
+        log.append(entry).unwrap();
+    }
+    let overwritten = json!({ "key": key_of(0, &entries[1]), "value": STANDARD.encode("a lie") });
+    cluster.ask(0, "/v3/kv/put", &overwritten).unwrap();
+    cluster.ask(0, "/v3/kv/deleterange", &json!({ "key": key_of(0, &entries[4]) })).unwrap();
+    log.append(&entry(1, 0)).unwrap();
+    let expected: Vec<_> = entries.into_iter().chain([entry(1, 0)]).collect();
+    let newcomer = access(&cluster);
+    assert_eq!((read_all(&log), read_all(&newcomer)), (expected.clone(), expected));
+    assert_eq!(newcomer.status().unwrap().tampered, 2);
+}
+
+#[test]
+fn a_compacted_history_is_read_as_far_as_it_is_whole_and_an_overwritten_entry_in_it_is_named() {
+    let cluster = Cluster::new(1);
+    let log = access(&cluster);
+    let entries: Vec<_> = (0..5).map(|sequence| entry(0, sequence)).collect();
+    for entry in &entries {
+        log.append(entry).unwrap();
+    }
+    let revision = |log: &EtcdLog| log.status().unwrap().revision.to_string();
+    cluster.ask(0, "/v3/kv/compaction", &json!({ "revision": revision(&log) })).unwrap();
+    assert_eq!(read_all(&access(&cluster)), entries, "nothing was overwritten");
+    log.append(&entry(1, 0)).unwrap();
+    assert_eq!(read_all(&access(&cluster)).len(), 6, "and it goes on");
+
+    let lie = json!({ "key": key_of(0, &entries[2]), "value": STANDARD.encode("a lie") });
+    cluster.ask(0, "/v3/kv/put", &lie).unwrap();
+    log.append(&entry(1, 1)).unwrap();
+    cluster.ask(0, "/v3/kv/compaction", &json!({ "revision": revision(&log) })).unwrap();
+    let error = access(&cluster).read(0, 99).unwrap_err();
+    let told = error.to_string();
+    assert!(matches!(error, LogError::Failed(_)) && told.contains("position 2") && told.contains("m0/"), "{told}");
+    assert_eq!(log.read(5, 9).unwrap(), [entry(1, 0), entry(1, 1)], "who had read it goes on");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_leaders_are_killed_and_brought_back_and_all_read_one_order() {
+    const EACH: u64 = 40;
+    let mut cluster = Cluster::new(3);
+    let writers: Vec<_> = (0..3)
+        .map(|author| {
+            let log = access(&cluster);
+            std::thread::spawn(move || {
+                let mut written = Vec::new();
+                for sequence in 0..EACH {
+                    let entry = entry(author, sequence);
+                    written.push((append(&log, &entry), entry));
+                }
+                written
+            })
+        })
+        .collect();
+    let watcher = access(&cluster);
+    for round in 1..=3_u64 {
+        // A third of the work later, the leader dies.
+        wait_for("entries", || {
+            (watcher.status().map_or(0, |status| status.position) >= round * EACH / 2).then_some(())
+        });
+        let leader = wait_for("a leader", || cluster.leader());
+        if round == 2 {
+            cluster.freeze(leader, true);
+            wait_for("another leader", || cluster.leader().filter(|other| *other != leader));
+            cluster.freeze(leader, false);
+        } else {
+            cluster.kill(leader);
+            wait_for("another leader", || cluster.leader());
+            cluster.start(leader);
+        }
+    }
+    let written: Vec<Vec<(u64, Vec<u8>)>> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    let order = read_all(&watcher);
+    assert_eq!(order.len() as u64, 3 * EACH);
+    for entries in &written {
+        assert!(entries.is_sorted_by_key(|(position, _)| *position), "a writer's own order");
+        for (position, entry) in entries {
+            assert_eq!(&order[usize::try_from(*position).unwrap()], entry);
+        }
+    }
+    for endpoint in cluster.endpoints() {
+        let alone = EtcdLog::new(EtcdLogConfig::new(vec![endpoint.clone()], PREFIX.into()));
+        assert_eq!(read_all(&alone), order, "{endpoint}");
+    }
+}
+
+#[test]
+fn with_two_of_three_members_down_an_append_is_unavailable_and_says_where_it_was_tried() {
+    let mut cluster = Cluster::new(3);
+    let log = access(&cluster);
+    append(&log, &entry(0, 0));
+    cluster.kill(1);
+    cluster.kill(2);
+    let error = log.append(&entry(0, 1)).unwrap_err();
+    let told = error.to_string();
+    assert!(matches!(error, LogError::Unavailable(_)), "{told}");
+    assert!(cluster.endpoints().iter().all(|endpoint| told.contains(endpoint)), "{told}");
+    cluster.start(1);
+    append(&log, &entry(0, 1));
+    assert_eq!(read_all(&log), [entry(0, 0), entry(0, 1)]);
+}
+
+#[test]
+fn a_member_with_a_user_of_its_own_writes_under_its_own_part_and_gets_a_new_token_when_the_old_one_is_lost() {
+    let mut cluster = Cluster::new(1);
+    let user = |name: &str, password: &str| {
+        cluster.ask(0, "/v3/auth/user/add", &json!({ "name": name, "password": password })).unwrap();
+        cluster.ask(0, "/v3/auth/role/add", &json!({ "name": name })).unwrap();
+        cluster.ask(0, "/v3/auth/user/grant", &json!({ "user": name, "role": name })).unwrap();
+    };
+    let grant = |role: &str, kind: &str, from: &str, to: &str| {
+        let perm = json!({ "permType": kind, "key": STANDARD.encode(from), "range_end": STANDARD.encode(to) });
+        cluster.ask(0, "/v3/auth/role/grant", &json!({ "name": role, "perm": perm })).unwrap();
+    };
+    user("root", "root's");
+    user("member-0", "open sesame");
+    grant("member-0", "WRITE", "dkg/test/m0/", "dkg/test/m00");
+    grant("member-0", "READ", "dkg/test/", "dkg/test0");
+    cluster.ask(0, "/v3/auth/enable", &json!({})).unwrap();
+
+    let login = |password: &str| {
+        let login = Some(("member-0".to_owned(), SecretBytes::new(password.as_bytes().to_vec())));
+        EtcdLog::new(EtcdLogConfig { login, ..EtcdLogConfig::new(cluster.endpoints(), PREFIX.into()) })
+    };
+    let log = login("open sesame");
+    assert_eq!(log.append(&entry(0, 0)), Ok(0));
+    assert!(matches!(log.append(&entry(1, 0)), Err(LogError::Refused(text)) if text.contains("member-0")));
+    let wrong = login("open says me").append(&entry(0, 1)).unwrap_err();
+    let told = wrong.to_string();
+    assert!(matches!(wrong, LogError::Failed(_)) && told.contains("member-0"), "{told}");
+    assert!(!told.contains("says me"), "{told}");
+    assert!(matches!(access(&cluster).read(0, 9), Err(LogError::Failed(_))), "nobody is let in without a name");
+    // Tokens are lost with the process.
+    cluster.kill(0);
+    cluster.start(0);
+    assert_eq!(append(&log, &entry(0, 1)), 1);
+    assert_eq!(read_all(&log), [entry(0, 0), entry(0, 1)]);
+}
+
+#[test]
+fn what_answers_nonsense_is_unavailable_and_named() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(8) {
+            use std::io::{Read, Write};
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"kvs\":7}");
+        }
+    });
+    let log = EtcdLog::new(EtcdLogConfig::new(vec![endpoint.clone()], PREFIX.into()));
+    let told = log.read(0, 9).unwrap_err();
+    assert!(matches!(&told, LogError::Unavailable(text) if text.contains(&endpoint)), "{told}");
+}
