@@ -6,8 +6,8 @@ mod log_server_room;
 mod log_support;
 
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dkg_engine::chain::log::{
@@ -101,19 +101,45 @@ fn an_entry_sent_twice_in_a_row_is_taken_once_also_over_a_restart() {
 }
 
 #[test]
-fn of_a_hundred_who_send_the_same_entry_at_once_all_get_its_one_position() {
+fn of_many_who_send_the_same_entry_at_once_all_get_its_one_position() {
+    const SENDERS: usize = 8;
     let room = Room::new();
-    let mut pen = Pen::of(&room.config, 0);
-    let entry = pen.post("x");
+    let mut pens: Vec<_> = (0..N).map(|author| Pen::of(&room.config, author)).collect();
+    let entries: Vec<_> = (0..26 * N).map(|number| pens[number % N].post(&number.to_string())).collect();
+    let together = Barrier::new(SENDERS);
     std::thread::scope(|scope| {
-        for _ in 0..20 {
+        for _ in 0..SENDERS {
             scope.spawn(|| {
-                let log = room.access();
-                (0..5).for_each(|_| assert_eq!(log.append(&entry), Ok(0)));
+                let mut raw = room.connect();
+                let mut answers = Vec::new();
+                for entry in &entries {
+                    let request = append_request(room.config.identity(), entry);
+                    let (most, last) = request.split_at(request.len() - 1);
+                    raw.send(most);
+                    together.wait();
+                    raw.send(last);
+                    answers.push(raw.answer());
+                }
+                for (position, answer) in answers.iter().enumerate() {
+                    assert!(answer.ends_with(&format!("\r\n\r\n{position}\n")), "{answer}");
+                }
             });
         }
     });
-    assert_eq!(room.log.len(), 1);
+    assert_eq!(room.access().read(0, 999), Ok(entries));
+}
+
+#[test]
+fn who_waits_for_an_entry_gets_it() {
+    let room = Room::new();
+    let mut raw = room.connect();
+    raw.send(b"GET /v1/entries?from=0&wait_ms=10000 HTTP/1.1\r\nhost: x\r\n\r\n");
+    wait_until("it waits", || room.server().status().polls == 1);
+    let entry = Pen::of(&room.config, 0).tick(1);
+    room.access().append(&entry).unwrap();
+    let answer = raw.answer();
+    assert!(answer.contains("dkg-end: 1\r\n"), "{answer}");
+    assert!(answer.contains(&format!("content-length: {}\r\n", 4 + entry.len())), "{answer}");
 }
 
 #[test]
@@ -261,6 +287,21 @@ fn an_endpoint_that_is_dead_is_passed_over_and_the_one_that_worked_is_asked_firs
 }
 
 #[test]
+fn an_endpoint_that_failed_is_not_asked_again_while_another_works() {
+    let room = Room::new();
+    let flaky = TcpListener::bind(ANY_PORT).unwrap();
+    let log = access(&room.config, vec![format!("http://{}", flaky.local_addr().unwrap()), room.endpoint()]);
+    std::thread::scope(|scope| {
+        // Once, and hangs up.
+        scope.spawn(|| drop(flaky.accept().unwrap()));
+        assert_eq!(log.read(0, 1), Ok(vec![]));
+    });
+    assert_eq!(log.read(0, 1), Ok(vec![]));
+    flaky.set_nonblocking(true).unwrap();
+    assert_eq!(flaky.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
 fn an_endpoint_that_dies_or_hangs_is_left_for_the_next() {
     let (mut dying, room) = (Room::new(), Room::new());
     let hanging = TcpListener::bind(ANY_PORT).unwrap();
@@ -364,6 +405,8 @@ fn giant_heads_and_bodies_are_cut_off() {
     assert!(giant.starts_with("HTTP/1.1 413"), "{giant}");
     let expecting = room.ask(&format!("{post}content-length: 10000000000\r\nexpect: 100-continue\r\n\r\n"));
     assert!(expecting.starts_with("HTTP/1.1 413"), "{expecting}");
+    let long_head = room.ask(&format!("{post}x: {}", "y".repeat(9000)));
+    assert!(long_head.starts_with("HTTP/1.1 431"), "{long_head}");
     for (start, more) in [
         (format!("{post}transfer-encoding: chunked\r\n\r\n"), "4000\r\n".to_owned() + &"x".repeat(0x4000) + "\r\n"),
         (format!("{post}transfer-encoding: chunked\r\n\r\n"), "0".repeat(10_000)),
@@ -375,13 +418,13 @@ fn giant_heads_and_bodies_are_cut_off() {
         let sent = (0..100_000).take_while(|_| std::io::Write::write_all(&mut raw.0, more.as_bytes()).is_ok()).count();
         assert!(sent < 100_000, "{start}");
     }
-    assert_eq!(room.refused("not-http"), 5);
+    assert_eq!(room.refused("not-http"), 6);
     assert_eq!(room.log.len(), 0);
 }
 
 #[test]
 fn a_request_that_trickles_in_is_cut_off() {
-    let room = Room::limited(|limits| limits.transfer = Duration::from_millis(200));
+    let room = Room::limited(|limits| limits.transfer = Duration::from_millis(20));
     let mut raw = room.connect();
     let request = append_request(room.config.identity(), &[0; 60_000]);
     // A byte at a time, and never the last: each comes in time, the whole does not.
@@ -390,6 +433,7 @@ fn a_request_that_trickles_in_is_cut_off() {
         raw.send(bytes.next().unwrap_or_default());
         room.refused("not-http") > 0
     });
+    assert!(bytes.next().is_some(), "while there was more to come");
     let answer = raw.answer();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }

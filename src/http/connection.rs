@@ -16,7 +16,7 @@ use crate::http::{Answer, Limits, MAX_HEAD_BYTES, Peer, Request};
 const READ_BYTES: usize = 16 * 1024;
 /// How much of what a client still sends is read and thrown away after a refusal, so that it gets to see it.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
-/// And for how long.
+/// And for how long; also how long the refusal itself may take to be taken.
 const MAX_LINGER: Duration = Duration::from_secs(1);
 /// Room for the head of an answer: a handful of headers of our own, none longer than a hash in hex.
 const ANSWER_HEAD_BYTES: usize = 4 * 1024;
@@ -254,7 +254,7 @@ impl Connection<'_> {
             status.canonical_reason().unwrap_or_default(),
             text.len() + 1,
         );
-        let deadline = Instant::now() + self.limits.transfer.min(MAX_LINGER);
+        let deadline = Instant::now() + MAX_LINGER;
         // Who does not want to hear it does not.
         if self.write_all(format!("{head}{text}\n").as_bytes(), deadline).is_err()
             || self.stream.shutdown(Shutdown::Write).is_err()
