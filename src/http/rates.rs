@@ -6,6 +6,8 @@ use crate::http::Peer;
 
 /// The most peers that have a bucket of their own; more than that share one.
 const MAX_BUCKETS: usize = 4096;
+/// How often buckets that are full again make room, in milliseconds: looking for them costs more than a request.
+const SWEEP_PERIOD_MS: u64 = 1000;
 
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -20,13 +22,20 @@ pub(crate) struct Rates {
     burst: u64,
     buckets: HashMap<Peer, Bucket>,
     shared: Bucket,
+    next_sweep_ms: u64,
 }
 
 impl Rates {
     /// So many requests a second in the long run, and so many at once.
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let (per_second, burst) = (u64::from(per_second), u64::from(burst.max(1)) * 1000);
-        Rates { per_second, burst, buckets: HashMap::new(), shared: Bucket { tokens: burst, at_ms: 0 } }
+        Rates {
+            per_second,
+            burst,
+            buckets: HashMap::new(),
+            shared: Bucket { tokens: burst, at_ms: 0 },
+            next_sweep_ms: 0,
+        }
     }
 
     /// Whether this peer may make one more request at this time (milliseconds that never go back).
@@ -37,12 +46,13 @@ impl Rates {
             let gained = now_ms.saturating_sub(bucket.at_ms).saturating_mul(per_second);
             bucket.tokens.saturating_add(gained).min(burst)
         };
-        if self.buckets.len() >= MAX_BUCKETS && !self.buckets.contains_key(&peer) {
+        let known = self.buckets.contains_key(&peer);
+        if !known && self.buckets.len() >= MAX_BUCKETS && now_ms >= self.next_sweep_ms {
             // A full bucket says as much as none.
             self.buckets.retain(|_, bucket| filled(bucket) < burst);
+            self.next_sweep_ms = now_ms.saturating_add(SWEEP_PERIOD_MS);
         }
-        let full = self.buckets.len() >= MAX_BUCKETS && !self.buckets.contains_key(&peer);
-        let bucket = match full {
+        let bucket = match !known && self.buckets.len() >= MAX_BUCKETS {
             true => &mut self.shared,
             false => self.buckets.entry(peer).or_insert(Bucket { tokens: burst, at_ms: now_ms }),
         };
