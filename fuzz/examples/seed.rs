@@ -9,9 +9,12 @@ use dkg_engine::SecretBytes;
 use dkg_engine::bls::{DKG_MESSAGE_TAG, G2Point, Index, Scalar, VectorEncoding};
 use dkg_engine::chain::DkgResult;
 use dkg_engine::chain::log::{Entry, MAX_ENTRY_BYTES, Payload, Prefix};
-use dkg_engine::envelope::{BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_NESTING, MAX_PRIVATE_BYTES};
+use dkg_engine::envelope::{BroadcastMessage, MAX_INSTANCE_BYTES, MAX_POST_NESTING, MAX_PRIVATE_BYTES, PrivateMessage};
 use dkg_engine::epoch::{EpochCounter, InstanceId, View};
 use dkg_engine::hex;
+use dkg_engine::network::InboundError;
+use dkg_engine::network::tcp::frame::{Frame, Hello, Verdict};
+use dkg_engine::network::tcp::{MAX_FRAME_BYTES, PROTOCOL_VERSION};
 use dkg_engine::protocol::{encode_answer, encode_complaint, encode_share, encode_vector};
 use dkg_engine::store::seal::{Argon2Cost, SealedKey};
 use dkg_engine::store::{Backup, RecordId};
@@ -36,6 +39,7 @@ fn main() {
     keystores(&corpus);
     results(&corpus);
     logs(&corpus);
+    links(&corpus);
 }
 
 /// The folder of corpora.
@@ -678,6 +682,55 @@ fn results(corpus: &Corpus) {
         "arbitrary result",
         &[&[start, 0, 0b11], &[submit, 0, 0], &arbitrary[1..], &[submit, 1, 0], &arbitrary[1..], &[end, 0]],
     );
+}
+
+fn links(corpus: &Corpus) {
+    let hello = Hello { protocol: PROTOCOL_VERSION, chain: log::CHAIN };
+    let share = PrivateMessage::protocol(encode_share(&polynomial(1, 1).share(at(0))), "dkg-fuzz-1");
+    let longest =
+        PrivateMessage::protocol(SecretBytes::new(vec![7; MAX_PRIVATE_BYTES]), "x".repeat(MAX_INSTANCE_BYTES));
+    let sign_of_life = |version: &str| {
+        let version = version.to_owned();
+        Frame::ProbeAnswer { id: 4, now_ms: 1_700_000_000_000, chain: log::CHAIN, version }
+    };
+    let refused = Verdict::NotTaken(InboundError::Full.into());
+    let frames = [
+        ("hello", Frame::Hello(hello)),
+        ("refused", Frame::Refused(hello)),
+        ("share", Frame::Message { id: 1, message: share }),
+        ("share request", Frame::Message { id: 2, message: PrivateMessage::share_request("dkg-fuzz-1") }),
+        ("longest message", Frame::Message { id: u64::MAX, message: longest }),
+        ("taken", Frame::Answer { id: 1, verdict: Verdict::Taken }),
+        ("not taken", Frame::Answer { id: 1, verdict: refused }),
+        ("probe", Frame::Probe { id: 3 }),
+        ("sign of life", sign_of_life("0.1.0")),
+        ("sign of life without a version", sign_of_life("")),
+    ];
+    // The first byte is the size of the pieces.
+    let put = |name: &str, bytes: &[u8]| corpus.put("link_frame", name, [&[7], bytes].concat());
+    let mut conversation = Vec::new();
+    for (name, frame) in &frames {
+        let bytes = frame.encode().unwrap();
+        put(name, &bytes);
+        put(&format!("{name} cut"), &bytes[..bytes.len() - 1]);
+        // One byte more or less than the kind takes, and the length says so.
+        let length = |more: i32| (bytes.len() as i32 - 4 + more).to_le_bytes();
+        put(&format!("{name} and a byte"), &[&length(1)[..], &bytes[4..], &[0xff]].concat());
+        put(&format!("{name} less a byte"), &[&length(-1)[..], &bytes[4..bytes.len() - 1]].concat());
+        conversation.extend_from_slice(&bytes);
+    }
+    put("conversation", &conversation);
+    corpus.put("link_frame", "conversation byte by byte", [&[1], &conversation[..]].concat());
+    put("no frame", &[0; 4]);
+    put("longest frame announced", &(MAX_FRAME_BYTES as u32).to_le_bytes());
+    put("frame too long", &(MAX_FRAME_BYTES as u32 + 1).to_le_bytes());
+    put("longest length", &[0xff; 4]);
+    put("unknown kind", &[1, 0, 0, 0, 6]);
+    put("unknown verdict", &[10, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0, 7]);
+    put("unknown kind of message", &[12, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0]);
+    put("run that is no text", &[13, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0xff]);
+    put("run that is longer than the frame", &[12, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    corpus.put("link_frame", "empty", []);
 }
 
 fn logs(corpus: &Corpus) {

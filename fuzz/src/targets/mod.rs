@@ -10,6 +10,8 @@ pub mod board;
 pub mod bytes;
 pub mod curve;
 pub mod field;
+#[cfg(feature = "tcp")]
+pub mod link;
 #[cfg(feature = "log-chain")]
 pub mod log;
 pub mod member;
@@ -21,7 +23,7 @@ pub mod text;
 /// A target: its name, which is also its corpus folder's and its file's in `fuzz_targets`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets but those of the log chain and of what is sealed.
+/// All targets but those of the log chain, of links and of what is sealed.
 pub const TARGETS: &[Target] = &[
     ("broadcast_post", text::broadcast_post),
     ("commitment_vector", curve::commitment_vector),
@@ -50,6 +52,17 @@ pub const LOG_TARGETS: &[Target] = &[];
 
 /// The names of the targets of the log chain, known also where they are not compiled.
 pub const LOG_TARGET_NAMES: [&str; 3] = ["chain_config", "log_chain", "log_entry"];
+
+/// The targets of links between machines.
+#[cfg(feature = "tcp")]
+pub const LINK_TARGETS: &[Target] = &[("link_frame", link::link_frame)];
+
+/// The targets of links between machines.
+#[cfg(not(feature = "tcp"))]
+pub const LINK_TARGETS: &[Target] = &[];
+
+/// The names of the targets of links, known also where they are not compiled.
+pub const LINK_TARGET_NAMES: [&str; 1] = ["link_frame"];
 
 /// The targets of what is sealed.
 #[cfg(all(feature = "eip2335", feature = "file-store"))]
