@@ -255,7 +255,7 @@ fn a_frame_that_does_not_end_is_not_waited_for() {
 }
 
 #[test]
-fn a_member_that_floods_is_read_slowly_and_holds_up_nobody_else() {
+fn a_member_that_floods_holds_up_nobody_else() {
     let _turn = TURN.lock();
     let machines = Machines::new(3);
     let (alice, _) = machines.member(2);

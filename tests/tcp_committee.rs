@@ -105,7 +105,7 @@ fn a_committee_makes_a_key_over_tcp_with_which_more_than_t_of_its_members_sign()
         };
         member.events.wait("the key", committed);
         group_keys.extend(member.events.all().iter().find_map(|event| match event {
-            EngineEvent::RunEnded(report) => Some(report.keys.as_ref().unwrap().group_key.clone()),
+            EngineEvent::RunEnded(report) => Some(report.keys.as_ref().unwrap().group_key),
             _ => None,
         }));
         let peers = member.network.peers();

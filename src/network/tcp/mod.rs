@@ -35,7 +35,7 @@ mod plug;
 mod status;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -138,9 +138,6 @@ impl Default for TcpLimits {
     }
 }
 
-/// Whose key is whose.
-type Owners = BTreeMap<[u8; 32], NodeId>;
-
 /// What all threads of a network share.
 struct Shared {
     me: NodeId,
@@ -148,7 +145,7 @@ struct Shared {
     server: Arc<rustls::ServerConfig>,
     peers: BTreeMap<NodeId, Peer>,
     /// Whose key is whose.
-    keys: Owners,
+    keys: BTreeMap<[u8; 32], NodeId>,
     guests: Guests,
     inbound: Mutex<Option<Arc<dyn Inbound>>>,
     strangers_refused: AtomicU64,
@@ -170,8 +167,9 @@ impl TcpNetwork {
     /// # Errors
     /// See [`TcpError`].
     pub fn bind(config: TcpConfig) -> Result<TcpNetwork, TcpError> {
-        let TcpConfig { listen, me, key, chain, peers, limits } = config;
-        let (peers, keys) = sorted(me, &key, peers)?;
+        let TcpConfig { listen, me, key, chain, mut peers, limits } = config;
+        peers.retain(|peer| peer.node_id != me);
+        let keys = owners(me, &key, &peers)?;
         let credentials = tls::Credentials::new(&key).map_err(TcpError::Tls)?;
         let pinned: Vec<VerifyingKey> = peers.iter().map(|peer| peer.key).collect();
         let server = credentials.server(&pinned).map_err(TcpError::Tls)?;
@@ -309,12 +307,11 @@ fn each_peer(shared: &Shared, act: impl Fn(&Peer, &Surroundings)) {
     }
 }
 
-/// The other members, and whose key is whose.
-fn sorted(me: NodeId, key: &SigningKey, peers: Vec<TcpPeer>) -> Result<(Vec<TcpPeer>, Owners), TcpError> {
+/// Whose key is whose, our own included.
+fn owners(me: NodeId, key: &SigningKey, peers: &[TcpPeer]) -> Result<BTreeMap<[u8; 32], NodeId>, TcpError> {
     let mut keys = BTreeMap::from([(key.verifying_key().to_bytes(), me)]);
-    let mut nodes = std::collections::BTreeSet::from([me]);
-    let peers: Vec<_> = peers.into_iter().filter(|peer| peer.node_id != me).collect();
-    for peer in &peers {
+    let mut nodes = BTreeSet::new();
+    for peer in peers {
         if peer.key.is_weak() {
             return Err(TcpError::WeakKey(peer.node_id));
         }
@@ -325,5 +322,5 @@ fn sorted(me: NodeId, key: &SigningKey, peers: Vec<TcpPeer>) -> Result<(Vec<TcpP
             return Err(TcpError::DuplicateKey(other, peer.node_id));
         }
     }
-    Ok((peers, keys))
+    Ok(keys)
 }
