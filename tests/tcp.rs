@@ -47,13 +47,16 @@ fn members_send_each_other_messages_and_the_receiver_knows_who_sent_them() {
 
 #[test]
 fn a_message_is_confirmed_when_its_receipt_is_and_not_before() {
-    let machines = Machines::new(2);
+    let machines = Machines::new(3);
     let (alice, _) = machines.member(0);
     let (_bob, mailbox) = machines.member(1);
+    let (_carol, _) = machines.member(2);
     mailbox.hold();
     std::thread::scope(|scope| {
         let sending = scope.spawn(|| alice.send(&node_id(1), &message("a share")));
         mailbox.wait(1);
+        // Time enough for a word that would come too early.
+        (0..20).for_each(|_| alice.send(&node_id(2), &message("to somebody else")).unwrap());
         assert!(!sending.is_finished(), "nothing is durable yet");
         assert_eq!(status(&alice, 1).sent, 0);
         mailbox.held().into_iter().for_each(|delivery| delivery.receipt.confirm());

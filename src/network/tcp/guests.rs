@@ -114,7 +114,8 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The whole life of the thread that accepts; it ends after those of all its connections.
+/// The whole life of the thread that accepts; it ends after those of all its connections, whose sockets are closed by whoever
+/// has stopped it.
 pub(super) fn accept(shared: &Shared, listener: &TcpListener) {
     let mut works = true;
     let limit = 2 * shared.around.limits.strangers + shared.peers.len() + ENDING_THREADS;
@@ -136,8 +137,6 @@ pub(super) fn accept(shared: &Shared, listener: &TcpListener) {
             }
             works = failed.is_none();
         }
-        // Nobody else comes in, and whoever is in has to end.
-        shared.around.sockets.shut_down();
     });
 }
 
