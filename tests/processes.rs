@@ -1,6 +1,7 @@
 //! Committees of real processes: from keys to signatures, and through all that can happen to processes on the way.
 #![cfg(feature = "cli")]
 
+mod etcd_room;
 mod folder;
 mod process_room;
 
@@ -8,6 +9,7 @@ use std::fs;
 
 use dkg_engine::node::{PhaseName, Status};
 use dkg_engine::store::HealthStatus;
+use etcd_room::Cluster;
 use process_room::*;
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng, TryRng};
@@ -136,4 +138,27 @@ fn with_t_members_down_and_t_clocks_off_by_minutes_the_others_make_their_keys_an
     committee.wait_until("the key of epoch 1", &up, is_safe_in(1));
     assert_agreement(&committee, &up);
     assert_signs(&committee, &[0, 1, 2, 3], 1);
+}
+
+#[test]
+fn five_processes_make_their_keys_over_three_members_of_etcd_while_its_leader_dies_and_another_is_cut_off() {
+    let mut cluster = Cluster::new(3);
+    let mut committee = Committee::new(5, Pace::BRISK, Log::Etcd(cluster.endpoints()), 3);
+    let all: Vec<usize> = (0..5).collect();
+    all.iter().for_each(|member| committee.start(*member));
+    committee.wait_until("the run", &all, |status| status.chain.epoch.phase == PhaseName::Sharing);
+    let leader = wait_for("a leader", || cluster.leader().ok_or_else(|| "none".to_owned()));
+    cluster.kill(leader);
+    wait_for("another leader", || cluster.leader().ok_or_else(|| "none".to_owned()));
+    cluster.start(leader);
+    committee.wait_until("the complaint phase", &all, |status| status.chain.epoch.phase == PhaseName::Complaining);
+    // The one that everybody may be talking to, for a while.
+    let cut_off = (leader + 1) % 3;
+    cluster.freeze(cut_off, true);
+    let view = committee.status(0).unwrap().chain.head.view;
+    committee.wait_until("more views", &all, |status| status.chain.head.view > view + 3);
+    cluster.freeze(cut_off, false);
+    committee.wait_until("the key of epoch 1", &all, is_safe_in(1));
+    assert_agreement(&committee, &all);
+    assert_signs(&committee, &[3, 1, 4], 1);
 }
