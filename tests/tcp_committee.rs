@@ -45,6 +45,7 @@ impl Member {
             key: network_key(me),
             chain: *config.identity(),
             peers: (0..N).map(peer).collect(),
+            clock_offset_ms: 0,
             limits: TcpLimits::default(),
         });
         let network = Arc::new(network.unwrap());

@@ -1,5 +1,6 @@
 //! What the command line says, and where log lines go. Each subcommand has a room of its own.
 
+mod check;
 mod committee;
 mod keygen;
 mod keys;
@@ -34,6 +35,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Options),
     Combine(sign::CombineOptions),
     Committee(committee::Options),
     Keygen(keygen::Options),
@@ -78,6 +80,7 @@ pub(crate) fn run() -> ExitCode {
         eprintln!("log lines will not be shown: {error}");
     }
     match command {
+        Command::Check(options) => check::run(&options),
         Command::Combine(options) => sign::run_combine(&options),
         Command::Committee(options) => committee::run(&options),
         Command::Keygen(options) => keygen::run(&options),

@@ -134,7 +134,9 @@ impl SignOptions {
         match ask(&admin_socket(&config.data), &request).map_err(wrong)? {
             Answer::Signed(share) => write_json(&mut io::stdout().lock(), &*share).map_err(wrong)?,
             Answer::Refused(reason) => return Err(Failure::Wrong(reason)),
-            Answer::Status(_) => return Err(Failure::Wrong("the node has answered something else".to_owned())),
+            Answer::Status(_) | Answer::Probed(_) => {
+                return Err(Failure::Wrong("the node has answered something else".to_owned()));
+            }
         }
         Ok(true)
     }

@@ -39,7 +39,9 @@ impl Options {
         let status = match ask(&admin_socket(&config.data), &Request::Status).map_err(wrong)? {
             Answer::Status(status) => status,
             Answer::Refused(reason) => return Err(Failure::Wrong(reason)),
-            Answer::Signed(_) => return Err(Failure::Wrong("the node has answered something else".to_owned())),
+            Answer::Signed(_) | Answer::Probed(_) => {
+                return Err(Failure::Wrong("the node has answered something else".to_owned()));
+            }
         };
         let mut out = io::stdout().lock();
         if self.json { write_json(&mut out, &*status) } else { show(&mut out, &status) }.map_err(wrong)?;

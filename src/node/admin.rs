@@ -9,12 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Status;
+use super::check::PeerCheck;
 use super::signing::SignatureShare;
 
 /// The most bytes of a request or an answer; the status of 254 members has some 200,000.
 pub const MAX_ADMIN_BYTES: u64 = 4 << 20;
-/// How long either side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long either side waits for the other; peers that are asked for a sign of life have some time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is asked of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Request {
     /// Show what there is to see.
     Status,
+    /// Ask every other member for a sign of life.
+    Probe,
     /// Sign with the key of an epoch.
     Sign {
         /// The epoch.
@@ -39,6 +42,8 @@ pub enum Request {
 pub enum Answer {
     /// What there is to see.
     Status(Box<Status>),
+    /// Who is there.
+    Probed(Vec<PeerCheck>),
     /// A share of a signature.
     Signed(Box<SignatureShare>),
     /// Why not.

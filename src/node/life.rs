@@ -14,7 +14,7 @@ use super::host::{Seen, Trouble, endpoints, kind};
 use super::identity::Identity;
 use super::signing::{PublicResult, SignatureShare};
 use super::status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
-use super::{Admin, Answer, NodeConfig, NodeError, Request, admin_socket, folder, host};
+use super::{Admin, Answer, NodeConfig, NodeError, Request, admin_socket, check, folder, host};
 use crate::chain::log::{
     ChainConfig, ChainNode, Clock, CommitteeFile, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost,
     LogPlace, Overviews, RECENT_ENTRIES, SystemClock,
@@ -75,7 +75,7 @@ struct Parts {
 }
 
 /// The machine's clock, put right.
-struct OffsetClock(i64);
+pub(super) struct OffsetClock(pub(super) i64);
 
 impl Clock for OffsetClock {
     fn now_ms(&self) -> u64 {
@@ -225,7 +225,7 @@ impl Drop for TellEnd<'_> {
     }
 }
 
-fn tcp_config(config: &NodeConfig, chain: &ChainConfig, me: Index, identity: &Identity) -> TcpConfig {
+pub(super) fn tcp_config(config: &NodeConfig, chain: &ChainConfig, me: Index, identity: &Identity) -> TcpConfig {
     let peer = |index: Index| {
         let node_id = chain.committee().member(index)?.node_id;
         let address = config.peers.get(&node_id).map(String::as_str).or(chain.address(index))?.to_owned();
@@ -240,6 +240,7 @@ fn tcp_config(config: &NodeConfig, chain: &ChainConfig, me: Index, identity: &Id
         key: identity.network_key.clone(),
         chain: *chain.identity(),
         peers,
+        clock_offset_ms: config.clock_offset_ms,
         limits: TcpLimits::default(),
     }
 }
@@ -392,6 +393,7 @@ impl Desk for Shared {
     fn answer(&self, request: Request) -> Answer {
         match request {
             Request::Status => Answer::Status(Box::new(self.status())),
+            Request::Probe => Answer::Probed(check::probe(&self.network, &self.config, self.me, &*self.clock)),
             Request::Sign { epoch, message, tag } => match self.sign(epoch, &message, &tag) {
                 Ok(share) => Answer::Signed(Box::new(share)),
                 Err(reason) => Answer::Refused(reason),

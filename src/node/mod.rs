@@ -24,6 +24,7 @@ pub mod identity;
 pub mod signing;
 
 mod admin;
+mod check;
 mod config;
 mod diary;
 mod folder;
@@ -36,6 +37,7 @@ mod web;
 
 pub use crate::chain::log::PhaseName;
 pub use admin::{Admin, AdminError, Answer, MAX_ADMIN_BYTES, Request, ask};
+pub use check::{CheckItem, Checked, PeerCheck, check};
 pub use config::{LogSettings, MAX_CLOCK_OFFSET_MS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError};
 pub use diary::{RunNotes, Told};
 pub use folder::{admin_socket, store_file};

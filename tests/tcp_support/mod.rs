@@ -209,6 +209,7 @@ impl Machines {
             key: network_key(number),
             chain: CHAIN,
             peers: (0..self.relays.len()).map(peer).collect(),
+            clock_offset_ms: 0,
             limits,
         }
     }

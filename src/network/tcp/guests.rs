@@ -242,7 +242,7 @@ fn converse(shared: &Shared, peer: &Peer, link: &mut Link) -> LinkError {
             }
             Ok(Frame::Probe { id }) => Frame::ProbeAnswer {
                 id,
-                now_ms: now_ms(),
+                now_ms: now_ms().saturating_add_signed(shared.clock_offset_ms),
                 chain: shared.around.hello.chain,
                 version: env!("CARGO_PKG_VERSION").into(),
             },

@@ -75,6 +75,8 @@ pub struct TcpConfig {
     pub chain: [u8; 32],
     /// The other members. We may be among them, and are passed over.
     pub peers: Vec<TcpPeer>,
+    /// Added to the machine's clock in what probes are answered, in milliseconds.
+    pub clock_offset_ms: i64,
     /// What is allowed.
     pub limits: TcpLimits,
 }
@@ -141,6 +143,7 @@ impl Default for TcpLimits {
 /// What all threads of a network share.
 struct Shared {
     me: NodeId,
+    clock_offset_ms: i64,
     around: Surroundings,
     server: Arc<rustls::ServerConfig>,
     peers: BTreeMap<NodeId, Peer>,
@@ -167,7 +170,7 @@ impl TcpNetwork {
     /// # Errors
     /// See [`TcpError`].
     pub fn bind(config: TcpConfig) -> Result<TcpNetwork, TcpError> {
-        let TcpConfig { listen, me, key, chain, mut peers, limits } = config;
+        let TcpConfig { listen, me, key, chain, mut peers, clock_offset_ms, limits } = config;
         peers.retain(|peer| peer.node_id != me);
         let keys = owners(me, &key, &peers)?;
         let credentials = tls::Credentials::new(&key).map_err(TcpError::Tls)?;
@@ -180,6 +183,7 @@ impl TcpNetwork {
         let hello = Hello { protocol: PROTOCOL_VERSION, chain };
         let shared = Arc::new(Shared {
             me,
+            clock_offset_ms,
             around: Surroundings { hello, limits, sockets: Arc::default(), stop: Stop::new() },
             server,
             peers: peers.collect::<Result<_, TcpError>>()?,
