@@ -28,9 +28,11 @@
 //! | [`envelope`] | what protocol messages travel in |
 //! | [`engine`] | one node's runs: the pure core, and the threads around it |
 //! | [`chain`] | the whiteboard's contract, and a chain for members that have none |
-//! | [`network`] | private channels between members |
+//! | [`network`] | private channels between members: in memory, and over TLS |
 //! | `http` (inside) | a bounded HTTP server on plain threads, for what is shown and taken over the web |
 //! | [`store`] | the life of each epoch's key, and where it is kept |
+//! | `node` (feature) | a whole member of a log chain, from a configuration file |
+//! | `http` (inside) | a small bounded HTTP server, for what nodes and log servers show and take |
 //! | `simulator` (feature) | whole committees in one thread, hostile runs from one number, small ones exhaustively |
 //!
 //! Everything that decides is a pure state machine; everything that waits is a thin thread around one. To embed the engine,
@@ -89,9 +91,11 @@
 //! # Features
 //!
 //! `cli` (default) is the `dkg` command. `file-store` is a store in one sealed file. `log-chain` is the chain for members
-//! that have none, and `log-file` a file to keep its log in. `simulator` runs whole committees against everything that can
-//! go wrong. `metrics` shows the health of the keys through the `metrics` facade. `eip2335` writes key shares as keystores
-//! for other tools. Without default features the crate is the embeddable engine: 44 crates, no async runtime.
+//! that have none: `log-file` keeps its log in a file, `log-server` on a server for other machines, `log-http` and `etcd`
+//! reach it there, and `committee-file` reads what its members agree on. `tcp` are private channels between machines, and
+//! `node` is all of this together, a whole member. `simulator` runs whole committees against everything that can go wrong.
+//! `metrics` shows the health of the keys through the `metrics` facade. `eip2335` writes key shares as keystores for other
+//! tools. Without default features the crate is the embeddable engine: 44 crates, no async runtime.
 
 // `unsafe` is for the calls into blst alone.
 #![deny(unsafe_code)]
@@ -118,6 +122,9 @@ pub mod network;
 #[cfg(feature = "node")]
 #[forbid(unsafe_code)]
 pub mod node;
+#[cfg(any(feature = "node", feature = "log-server"))]
+#[forbid(unsafe_code)]
+mod page;
 #[forbid(unsafe_code)]
 pub mod protocol;
 #[forbid(unsafe_code)]

@@ -10,8 +10,7 @@ use ureq_proto::http::{Method, StatusCode};
 
 use crate::http::{Answer, HttpCounts, HttpServer, Limits, Request, Service};
 use crate::node::{Stage, Status};
-
-const PAGE: &str = include_str!("../chain/log/http/page.html");
+use crate::page::page;
 
 /// A page asks once a second, a collector more seldom, and some people have many windows.
 const LIMITS: Limits = Limits {
@@ -58,7 +57,7 @@ impl Service for Desk {
             return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "this server only shows").with("allow", "GET");
         }
         match (request.path.as_str(), &self.metrics) {
-            ("/", _) => Answer::new(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+            ("/", _) => page(),
             ("/status.json", _) => match serde_json::to_vec(&(self.status)()) {
                 Ok(json) => Answer::new(StatusCode::OK, "application/json", json).with("cache-control", "no-store"),
                 Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),

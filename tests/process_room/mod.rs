@@ -159,7 +159,7 @@ impl Committee {
         format!("127.{}.{}.{}", self.net[0], self.net[1], member + 1)
     }
 
-    fn server_address(&self) -> String {
+    pub(crate) fn server_address(&self) -> String {
         format!("127.{}.{}.250:7500", self.net[0], self.net[1])
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use ureq_proto::http::{Method, StatusCode};
 
 use crate::chain::log::http::gate::{Gate, Refusal};
@@ -16,18 +17,17 @@ use crate::chain::log::http::{
     reason,
 };
 use crate::chain::log::{
-    ChainConfig, Clock, FileLog, FileLogReader, LogError, LogHost, MAX_ENTRY_BYTES, SkipReason, SystemClock,
+    ChainConfig, Clock, FileLog, FileLogReader, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Overview, Overviews,
+    RECENT_ENTRIES, SkipReason, SystemClock,
 };
 use crate::committee::Index;
 use crate::hex;
 use crate::http::{Answer, HttpCounts, HttpServer, Limits, Request, Service};
+use crate::page::page;
 
 /// How many entries are read from the file at a time; with the longest they come to `MAX_READ_BYTES`.
 const READ_BATCH: usize = 8;
 const _: () = assert!(READ_BATCH * MAX_ENTRY_BYTES <= MAX_READ_BYTES + MAX_ENTRY_BYTES);
-
-/// What the page may do: run what stands in it, and ask this server.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
 
 /// The limits of a log server. Where it says address, the addresses of an IPv6 /64 network count as one.
 #[derive(Clone, Debug)]
@@ -120,6 +120,7 @@ impl LogServer {
             refused: Mutex::new(BTreeMap::new()),
             appends: AtomicU64::new(0),
             append_micros: AtomicU64::new(0),
+            overviews: Mutex::default(),
         });
         let service = Arc::clone(&host);
         let http = HttpServer::start("dkg-log", listen, http_limits, service)
@@ -167,6 +168,15 @@ struct Host {
     refused: Mutex<BTreeMap<&'static str, u64>>,
     appends: AtomicU64,
     append_micros: AtomicU64,
+    overviews: Mutex<Overviews>,
+}
+
+/// The chain as everybody sees it, and the server.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    chain: Overview,
+    server: LogServerStatus,
 }
 
 impl Service for Host {
@@ -183,10 +193,10 @@ impl Service for Host {
                 let text = self.status(&counts()).prometheus();
                 Answer::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
-            ("/", true) => Answer::new(StatusCode::OK, "text/html; charset=utf-8", include_str!("page.html"))
-                .with("content-security-policy", PAGE_POLICY),
+            ("/status.json", true) => self.shown(&counts()),
+            ("/", true) => page(),
             ("/v1/entries", _) => not_allowed("GET, HEAD, POST"),
-            ("/v1/status" | "/metrics" | "/", _) => not_allowed("GET, HEAD"),
+            ("/v1/status" | "/status.json" | "/metrics" | "/", _) => not_allowed("GET, HEAD"),
             _ => Answer::text(StatusCode::NOT_FOUND, "there is nothing here; the log is at /v1/entries"),
         };
         answer.with(CHAIN_HEADER, self.chain.as_str()).with(END_HEADER, self.log.len().to_string())
@@ -292,6 +302,19 @@ impl Host {
             }
         }
         Ok(frames)
+    }
+
+    /// What the page draws.
+    fn shown(&self, http: &HttpCounts) -> Answer {
+        let chain = self.gate.look(LogChain::clone);
+        let from = chain.prefix().position.saturating_sub(RECENT_ENTRIES as u64);
+        let recent = match self.reader.read(from, RECENT_ENTRIES) {
+            Ok(recent) => (from..).zip(recent).collect::<Vec<_>>(),
+            Err(error) => return unavailable(&error),
+        };
+        let chain = self.overviews.lock().of(&chain, &recent, SystemClock.now_ms());
+        let json = serde_json::to_vec(&Shown { chain, server: self.status(http) }).unwrap_or_default();
+        Answer::new(StatusCode::OK, "application/json", json).with("cache-control", "no-store")
     }
 
     fn status(&self, http: &HttpCounts) -> LogServerStatus {
