@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 
 use dkg_engine::bls::{PublicKey, RANDOM_BEACON_TAG};
 use dkg_engine::hex;
-use dkg_engine::node::signing::{MAX_MESSAGE_BYTES, PublicResult, SignatureShare, SigningError, combine, verify};
+use dkg_engine::node::signing::{
+    GroupSignature, MAX_MESSAGE_BYTES, PublicResult, SignatureShare, SigningError, combine, verify,
+};
 use dkg_engine::node::{Answer, NodeConfig, Request, Status, admin_socket, ask};
 
 use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
@@ -87,16 +89,26 @@ pub(super) struct CombineOptions {
     message: Message,
 }
 
-/// Verify a signature under a group public key.
+/// Verify a signature under a group public key. Exit codes: 0 if it is valid, 1 if not.
 #[derive(Args)]
+#[command(group(ArgGroup::new("key").required(true).args(["group_key", "result"])))]
+#[command(group(ArgGroup::new("signed").required(true).args(["file", "signature"])))]
 pub(super) struct VerifyOptions {
-    /// The group public key in the usual encoding, 192 hex digits.
-    #[arg(long, value_name = "HEX")]
-    group_key: String,
+    /// The signature, as `dkg combine` prints it.
+    #[arg(value_name = "SIGNATURE.json")]
+    file: Option<PathBuf>,
 
     /// The signature, 96 hex digits.
+    #[arg(long, value_name = "HEX", requires = "group_key")]
+    signature: Option<String>,
+
+    /// The group public key in the usual encoding, 192 hex digits.
     #[arg(long, value_name = "HEX")]
-    signature: String,
+    group_key: Option<String>,
+
+    /// Take the group public key of the signature's epoch from what `dkg status --json` prints.
+    #[arg(long, value_name = "FILE", requires = "file")]
+    result: Option<PathBuf>,
 
     #[command(flatten)]
     message: Message,
@@ -146,7 +158,7 @@ impl CombineOptions {
     fn run(&self) -> Result<bool, Failure> {
         let shares: Vec<SignatureShare> = self.shares.iter().map(|file| read_json(file)).collect::<Result<_, _>>()?;
         let epoch = shares.first().map(|share| share.epoch).unwrap_or_default();
-        let result = self.result(epoch)?;
+        let result = result_of(&self.result, epoch)?;
         let message = self.message.bytes()?;
         let signature = combine(&result, &message, &self.message.tag, &shares).map_err(wrong)?;
         for (index, reason) in &signature.refused {
@@ -155,28 +167,22 @@ impl CombineOptions {
         write_json(&mut io::stdout().lock(), &signature).map_err(wrong)?;
         Ok(true)
     }
-
-    /// The public keys of this epoch: from a status, or by themselves.
-    fn result(&self, epoch: u64) -> Result<PublicResult, Failure> {
-        let bytes = read(&self.result, MAX_JSON_BYTES)?;
-        if let Ok(status) = serde_json::from_slice::<Status>(&bytes) {
-            let result = status.results.into_iter().find(|result| result.epoch == epoch);
-            let none = format!("it has no public keys of epoch {epoch}, whose shares these are");
-            return result.ok_or_else(|| wrong_with(&self.result)(&none));
-        }
-        let result = serde_json::from_slice(&bytes);
-        result
-            .map_err(|error| wrong_with(&self.result)(&format!("it is neither a node's status nor a result: {error}")))
-    }
 }
 
 impl VerifyOptions {
     fn run(&self) -> Result<bool, Failure> {
         let usage = |what: &str| Failure::Usage(what.to_owned());
-        let key = hex::decode(&self.group_key).and_then(|bytes| PublicKey::from_standard_bytes(&bytes).ok());
+        let signed: Option<GroupSignature> = self.file.as_deref().map(read_json).transpose()?;
+        let result = match (&self.result, &signed) {
+            (Some(file), Some(signed)) => Some(result_of(file, signed.epoch)?.group_public_key),
+            _ => self.group_key.clone(),
+        };
+        let key = hex::decode(&result.unwrap_or_default());
+        let key = key.and_then(|bytes| PublicKey::from_standard_bytes(&bytes).ok());
         let key = key.ok_or_else(|| usage("--group-key is not a public key of 192 hex digits"))?;
-        let signature = hex::decode(&self.signature).filter(|bytes| bytes.len() == 48);
-        let signature = signature.ok_or_else(|| usage("--signature is not 96 hex digits"))?;
+        let signature = signed.map(|signed| signed.signature).or(self.signature.clone()).unwrap_or_default();
+        let signature = hex::decode(&signature).filter(|bytes| bytes.len() == 48);
+        let signature = signature.ok_or_else(|| usage("the signature is not 96 hex digits"))?;
         let valid = verify(&key, &self.message.bytes()?, &self.message.tag, &signature);
         let mut out = io::stdout().lock();
         let written = if self.json {
@@ -187,6 +193,21 @@ impl VerifyOptions {
         written.map_err(wrong)?;
         Ok(valid)
     }
+}
+
+/// The public keys of this epoch: from a status, or by themselves.
+fn result_of(file: &Path, epoch: u64) -> Result<PublicResult, Failure> {
+    let bytes = read(file, MAX_JSON_BYTES)?;
+    let failed = wrong_with(file);
+    let results = match serde_json::from_slice::<Status>(&bytes) {
+        Ok(status) => status.results,
+        Err(_) => match serde_json::from_slice(&bytes) {
+            Ok(result) => vec![result],
+            Err(error) => return Err(failed(&format!("it is neither a node's status nor a result: {error}"))),
+        },
+    };
+    let none = format!("it has no public keys of epoch {epoch}");
+    results.into_iter().find(|result| result.epoch == epoch).ok_or_else(|| failed(&none))
 }
 
 fn read(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {

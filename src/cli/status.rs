@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -11,6 +12,8 @@ use dkg_engine::node::{Answer, NodeConfig, Request, Stage, Status, admin_socket,
 
 use super::outcome::{Failure, conclude, write_json, wrong};
 
+/// How often it looks again while it waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How much of a node id or a hash a table shows.
 const SHORT: usize = 12;
 
@@ -22,6 +25,10 @@ pub(super) struct Options {
     /// The node's configuration.
     #[arg(long, value_name = "FILE", default_value = "node.toml")]
     config: PathBuf,
+
+    /// Wait for so many seconds until the node runs and nothing is wrong.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    wait: u64,
 
     /// Print one JSON object on stdout, and nothing else.
     #[arg(long)]
@@ -36,16 +43,26 @@ pub(super) fn run(options: &Options) -> ExitCode {
 impl Options {
     fn run(&self) -> Result<bool, Failure> {
         let config = NodeConfig::read(&self.config).map_err(wrong)?;
-        let status = match ask(&admin_socket(&config.data), &Request::Status).map_err(wrong)? {
-            Answer::Status(status) => status,
-            Answer::Refused(reason) => return Err(Failure::Wrong(reason)),
-            Answer::Signed(_) | Answer::Probed(_) => {
-                return Err(Failure::Wrong("the node has answered something else".to_owned()));
+        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        let status = loop {
+            let status = look(&config);
+            let is_up = status.as_ref().is_ok_and(|status| status.stage == Stage::Running && is_well(status));
+            if is_up || Instant::now() >= deadline {
+                break status?;
             }
+            std::thread::sleep(LOOK_AGAIN.min(deadline.saturating_duration_since(Instant::now())));
         };
         let mut out = io::stdout().lock();
         if self.json { write_json(&mut out, &*status) } else { show(&mut out, &status) }.map_err(wrong)?;
         Ok(is_well(&status))
+    }
+}
+
+fn look(config: &NodeConfig) -> Result<Box<Status>, Failure> {
+    match ask(&admin_socket(&config.data), &Request::Status).map_err(wrong)? {
+        Answer::Status(status) => Ok(status),
+        Answer::Refused(reason) => Err(Failure::Wrong(reason)),
+        Answer::Signed(_) | Answer::Probed(_) => Err(Failure::Wrong("the node has answered something else".to_owned())),
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::life::{OffsetClock, tcp_config};
-use super::{Answer, NodeConfig, NodeError, Request, admin_socket, ask, host};
+use super::{Answer, NodeConfig, NodeError, Request, Stage, admin_socket, ask, host};
 use crate::chain::log::{
     AppendError, ChainConfig, ChainNode, Clock, CommitteeFile, FollowError, HttpLog, HttpLogConfig, LogChain, LogError,
     LogHost, LogPlace, Payload,
@@ -100,31 +100,34 @@ pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Che
     let clock = OffsetClock(config.clock_offset_ms);
     let deadline = Instant::now() + wait;
     let mut items = vec![disk(&config.data), genesis(chain, clock.now_ms())];
-    let peers = match ask(&admin_socket(&config.data), &Request::Probe) {
-        Ok(Answer::Probed(_)) => {
-            items.push(item("node", Ok("it runs; its own links were used".to_owned())));
-            until(deadline, || match ask(&admin_socket(&config.data), &Request::Probe) {
+    let socket = admin_socket(&config.data);
+    let peers = loop {
+        if let Ok(Answer::Probed(_)) = ask(&socket, &Request::Probe) {
+            let peers = until(deadline, || match ask(&socket, &Request::Probe) {
                 Ok(Answer::Probed(peers)) => peers,
                 _ => Vec::new(),
-            })
+            });
+            items.push(item("node", running(&socket, deadline)));
+            break peers;
         }
-        _ => {
-            items.push(log(config, chain, &identity, &clock));
-            match TcpNetwork::bind(tcp_config(config, chain, me, &identity)) {
-                Ok(network) => {
-                    items.push(item("port", Ok(format!("listening at {}", network.local_addr()))));
-                    let peers = until(deadline, || probe(&network, chain, me, &clock));
-                    if !wait.is_zero() {
-                        // Others may still be looking for us.
-                        std::thread::sleep(LINGER);
-                    }
-                    network.shutdown();
-                    peers
+        match TcpNetwork::bind(tcp_config(config, chain, me, &identity)) {
+            Ok(network) => {
+                items.push(item("port", Ok(format!("listening at {}", network.local_addr()))));
+                items.push(log(config, chain, &identity, &clock));
+                let peers = until(deadline, || probe(&network, chain, me, &clock));
+                if !wait.is_zero() {
+                    // Others may still be looking for us.
+                    std::thread::sleep(LINGER);
                 }
-                Err(error) => {
-                    items.push(item("port", Err(error.to_string())));
-                    Vec::new()
-                }
+                network.shutdown();
+                break peers;
+            }
+            // It may be this member's own node, which is just starting.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(ASK_AGAIN),
+            Err(error) => {
+                items.push(item("port", Err(error.to_string())));
+                items.push(log(config, chain, &identity, &clock));
+                break Vec::new();
             }
         }
     };
@@ -137,6 +140,26 @@ fn item(what: &str, found: Result<String, String>) -> CheckItem {
     let ok = found.is_ok();
     let (Ok(detail) | Err(detail)) = found;
     CheckItem { what: what.to_owned(), ok, detail }
+}
+
+/// What a node that runs says of itself, when it follows the chain, or when it is time to end.
+fn running(socket: &Path, deadline: Instant) -> Result<String, String> {
+    loop {
+        let found = match ask(socket, &Request::Status) {
+            Ok(Answer::Status(status)) => match (status.stage, status.trouble) {
+                (Stage::Running, None) => {
+                    Ok(format!("it runs, and has read {} entries of the log", status.chain.entries))
+                }
+                (_, Some(trouble)) => Err(trouble),
+                (_, None) => Err("it runs, and does not follow the chain yet".to_owned()),
+            },
+            other => Err(format!("it does not answer as it should: {other:?}")),
+        };
+        if found.is_ok() || Instant::now() >= deadline {
+            return found;
+        }
+        std::thread::sleep(ASK_AGAIN.min(deadline.saturating_duration_since(Instant::now())));
+    }
 }
 
 /// Asks until all answer as they should, or it is time to end. Who has answered once is there: it may have finished its own

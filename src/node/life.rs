@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
@@ -27,11 +27,15 @@ use crate::engine::{
 use crate::epoch::{EpochCounter, EpochPhase, View};
 use crate::hex;
 use crate::network::Network;
-use crate::network::tcp::{TcpConfig, TcpLimits, TcpNetwork, TcpPeer};
+use crate::network::tcp::{TcpConfig, TcpError, TcpLimits, TcpNetwork, TcpPeer};
 use crate::store::{DkgState, SafeKey, Unlock};
 
 /// How long a node waits before it asks again for a log that it could not reach at its start.
 const LOG_RETRY: Duration = Duration::from_secs(1);
+/// How long a node waits for an address that is taken.
+const BIND_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it tries again meanwhile.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// How often a running node looks whether its parts still run.
 const LOOK_AROUND: Duration = Duration::from_millis(200);
 /// The longest wait between two tries to reach a peer or the board, as views may be long.
@@ -105,8 +109,7 @@ impl Node {
         }
         let folder = folder::open(&config.data, &chain, identity.node_id, unlock, create)?;
         let clock: Arc<dyn Clock> = Arc::new(OffsetClock(config.clock_offset_ms));
-        let network = TcpNetwork::bind(tcp_config(config, &chain, me, &identity));
-        let network = Arc::new(network.map_err(|error| NodeError::Network(Arc::new(error)))?);
+        let network = Arc::new(bind(|| tcp_config(config, &chain, me, &identity))?);
 
         let (host, trouble) = Seen::new(host::connect(&chain, &config.log)?);
         let host: Arc<dyn LogHost> = Arc::new(LogCopy::new(&folder.log, Arc::new(host)));
@@ -222,6 +225,22 @@ impl Drop for TellEnd<'_> {
         *self.shared.stage.lock() = Stage::Stopped;
         // If nothing has been told by now, this is a panic.
         self.ended.raise(Err(NodeError::Panicked));
+    }
+}
+
+/// Listens; waits a while for an address that is taken, by a check that is just ending, say.
+fn bind(config: impl Fn() -> TcpConfig) -> Result<TcpNetwork, NodeError> {
+    let deadline = Instant::now() + BIND_PATIENCE;
+    loop {
+        match TcpNetwork::bind(config()) {
+            Err(TcpError::Listen(address, error))
+                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                log::warn!("cannot listen at {address} yet: {error}");
+                std::thread::sleep(BIND_AGAIN);
+            }
+            bound => return bound.map_err(|error| NodeError::Network(Arc::new(error))),
+        }
     }
 }
 
