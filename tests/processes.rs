@@ -5,10 +5,7 @@ mod etcd_room;
 mod folder;
 mod process_room;
 
-use std::fs;
-
-use dkg_engine::node::{PhaseName, Status};
-use dkg_engine::store::HealthStatus;
+use dkg_engine::node::PhaseName;
 use etcd_room::Cluster;
 use process_room::*;
 use rand::rngs::{StdRng, SysRng};
@@ -21,49 +18,6 @@ fn random(name: &str) -> StdRng {
     };
     println!("{name}: DKG_PROCESS_SEED={seed}");
     StdRng::seed_from_u64(seed)
-}
-
-/// Whether a node holds the confirmed key of the epoch it is in, and this epoch is not before `epoch`.
-fn is_safe_in(epoch: u64) -> impl Fn(&Status) -> bool {
-    move |status| {
-        let safe = status.keys.as_ref().is_some_and(|keys| keys.current.status == HealthStatus::Safe);
-        status.chain.epoch.counter >= epoch && safe
-    }
-}
-
-/// All members that run tell the same public keys of every epoch.
-fn assert_agreement(committee: &Committee, members: &[usize]) {
-    let results: Vec<_> = members.iter().map(|member| committee.status(*member).unwrap().results).collect();
-    for (one, other) in results.iter().flat_map(|one| results.iter().map(move |other| (one, other))) {
-        for result in one {
-            let theirs = other.iter().find(|theirs| theirs.epoch == result.epoch);
-            assert!(theirs.is_none_or(|theirs| theirs == result), "epoch {} has two results", result.epoch);
-        }
-    }
-}
-
-/// Signs with these members' shares, combines and verifies, all by commands.
-fn assert_signs(committee: &Committee, signers: &[usize], epoch: u64) {
-    let path = committee.path();
-    let mut args = vec!["combine", "--result", "status.json", "--message", "round 1"];
-    let names: Vec<String> = signers.iter().map(|signer| format!("share-{signer}.json")).collect();
-    for (signer, name) in signers.iter().zip(&names) {
-        let config = format!("m{signer}/node.toml");
-        let share = dkg_ok(path, &["sign", "--config", &config, "--epoch", &epoch.to_string(), "--message", "round 1"]);
-        fs::write(path.join(name), share).unwrap();
-        args.push(name);
-    }
-    let config = format!("m{}/node.toml", signers[0]);
-    fs::write(path.join("status.json"), dkg_ok(path, &["status", "--json", "--config", &config])).unwrap();
-    let combined: serde_json::Value = serde_json::from_str(&dkg_ok(path, &args)).unwrap();
-    let status: Status = serde_json::from_slice(&fs::read(path.join("status.json")).unwrap()).unwrap();
-    let result = status.results.iter().find(|result| result.epoch == epoch).unwrap();
-    let signature = combined["signature"].as_str().unwrap();
-    let verify = |message: &str| {
-        let key = ["--group-key", &result.group_public_key];
-        dkg(path, &[&["verify", "--signature", signature, "--message", message], &key[..]].concat()).status.success()
-    };
-    assert!(verify("round 1") && !verify("round 2"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A committee of real processes on this machine: each member with files of its own, on an address of its own.
-#![allow(dead_code, reason = "not every test asks for all of it")]
+#![allow(dead_code, unused_imports, reason = "not every test asks for all of it")]
+
+mod wires;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,11 +11,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use dkg_engine::node::{Answer, NodeConfig, Request, Status, admin_socket, ask};
+use dkg_engine::store::HealthStatus;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use serde_json::Value;
 
 use crate::folder::Folder;
+use wires::Namespaces;
+pub(crate) use wires::{Cut, Wires};
 
 /// How long a test waits for what has to come, on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
@@ -51,6 +56,10 @@ pub(crate) struct Committee {
     log: Log,
     server: Option<Child>,
     nodes: Vec<Option<Child>>,
+    /// What the processes are joined by, where it can be cut.
+    wires: Option<Wires>,
+    /// Options of the command itself, for every process.
+    options: Vec<&'static str>,
 }
 
 /// The command, in this folder.
@@ -88,6 +97,15 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<T, String
 impl Committee {
     /// Makes everybody's keys and the committee file. Nobody runs yet; `wait` seconds from now the first view begins.
     pub(crate) fn new(n: usize, pace: Pace, log: Log, wait: u64) -> Committee {
+        Committee::joined_by(None, n, pace, log, wait)
+    }
+
+    /// A committee with a log server, joined by wires that can be cut.
+    pub(crate) fn with_wires(n: usize, pace: Pace, wait: u64) -> Committee {
+        Committee::joined_by(Some(Wires::new(n)), n, pace, Log::Http, wait)
+    }
+
+    fn joined_by(wires: Option<Wires>, n: usize, pace: Pace, log: Log, wait: u64) -> Committee {
         let folder = Folder::new();
         let mut net = [0; 2];
         SysRng.try_fill_bytes(&mut net).unwrap();
@@ -99,6 +117,8 @@ impl Committee {
             log: log.clone(),
             server: None,
             nodes: (0..n).map(|_| None).collect(),
+            wires,
+            options: Vec::new(),
         };
         let path = committee.folder.path().to_owned();
         for member in 0..n {
@@ -141,6 +161,11 @@ impl Committee {
         }
         args.extend((0..n).map(|member| format!("m{member}/member.toml")));
         dkg_ok(&path, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        let addresses: Vec<_> = (0..n).map(|member| format!("{}:7000", committee.ip(member))).collect();
+        let log = committee.server_address();
+        if let Some(Wires::Proxies(proxies)) = &mut committee.wires {
+            proxies.connect(&addresses, &log);
+        }
         for member in 0..n {
             committee.configure(member, "");
         }
@@ -156,10 +181,25 @@ impl Committee {
     }
 
     pub(crate) fn ip(&self, member: usize) -> String {
-        format!("127.{}.{}.{}", self.net[0], self.net[1], member + 1)
+        match self.wires {
+            Some(Wires::Namespaces(_)) => Namespaces::ip(member),
+            _ => format!("127.{}.{}.{}", self.net[0], self.net[1], member + 1),
+        }
+    }
+
+    pub(crate) fn wires(&self) -> &Wires {
+        self.wires.as_ref().expect("a committee with wires")
+    }
+
+    /// From now on processes are started with these options of the command.
+    pub(crate) fn set_options(&mut self, options: &[&'static str]) {
+        self.options = options.to_vec();
     }
 
     pub(crate) fn server_address(&self) -> String {
+        if let Some(Wires::Namespaces(_)) = self.wires {
+            return format!("{}:7500", Namespaces::log_ip());
+        }
         format!("127.{}.{}.250:7500", self.net[0], self.net[1])
     }
 
@@ -168,6 +208,9 @@ impl Committee {
         let mut text = format!("listen = \"{}:7000\"\nstatus = \"{}:7080\"\n", self.ip(member), self.ip(member));
         text.push_str("committee = \"../committee.toml\"\nidentity = \"identity.json\"\ndata = \"data\"\nkey_file = \"node.key\"\n");
         text.push_str(more);
+        if let Some(Wires::Proxies(proxies)) = &self.wires {
+            text.push_str(&proxies.configuration(member, &self.node_ids));
+        }
         fs::write(self.home(member).join("node.toml"), text).unwrap();
     }
 
@@ -177,7 +220,7 @@ impl Committee {
             return;
         }
         let mut child = self
-            .command("log-server")
+            .command("log-server", None)
             .args(["log", "serve", "--create", "--committee", "committee.toml"])
             .args(["--data", "log", "--listen", &self.server_address()])
             .stdout(Stdio::piped())
@@ -196,7 +239,7 @@ impl Committee {
     pub(crate) fn start(&mut self, member: usize) {
         let config = format!("m{member}/node.toml");
         let mut child = self
-            .command(&format!("m{member}"))
+            .command(&format!("m{member}"), Some(member))
             .args(["node", "--create", "--config", &config])
             .stdout(Stdio::piped())
             .spawn()
@@ -222,11 +265,15 @@ impl Committee {
         self.nodes[member].is_some()
     }
 
-    /// The command, with what it complains of in a file.
-    fn command(&self, name: &str) -> Command {
+    /// The command where this member lives, or the log server, with what it complains of in a file.
+    fn command(&self, name: &str, member: Option<usize>) -> Command {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join(format!("{name}.err")));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dkg"));
-        command.current_dir(self.folder.path()).stderr(log.unwrap()).stdin(Stdio::null());
+        let program = Path::new(env!("CARGO_BIN_EXE_dkg"));
+        let mut command = match &self.wires {
+            Some(Wires::Namespaces(namespaces)) => namespaces.command(member, program),
+            _ => Command::new(program),
+        };
+        command.args(&self.options).current_dir(self.folder.path()).stderr(log.unwrap()).stdin(Stdio::null());
         command
     }
 
@@ -315,6 +362,49 @@ fn first_line(child: &mut Child) {
     assert!(!line.is_empty(), "a process has ended before it was ready: {:?}", child.wait());
     // The rest goes nowhere, but is read, or the process would wait for it.
     std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+}
+
+/// Whether a node holds the confirmed key of the epoch it is in, and this epoch is not before `epoch`.
+pub(crate) fn is_safe_in(epoch: u64) -> impl Fn(&Status) -> bool {
+    move |status| {
+        let safe = status.keys.as_ref().is_some_and(|keys| keys.current.status == HealthStatus::Safe);
+        status.chain.epoch.counter >= epoch && safe
+    }
+}
+
+/// All members that run tell the same public keys of every epoch.
+pub(crate) fn assert_agreement(committee: &Committee, members: &[usize]) {
+    let results: Vec<_> = members.iter().map(|member| committee.status(*member).unwrap().results).collect();
+    for (one, other) in results.iter().flat_map(|one| results.iter().map(move |other| (one, other))) {
+        for result in one {
+            let theirs = other.iter().find(|theirs| theirs.epoch == result.epoch);
+            assert!(theirs.is_none_or(|theirs| theirs == result), "epoch {} has two results", result.epoch);
+        }
+    }
+}
+
+/// Signs with these members' shares, combines and verifies, all by commands.
+pub(crate) fn assert_signs(committee: &Committee, signers: &[usize], epoch: u64) {
+    let path = committee.path();
+    let mut args = vec!["combine", "--result", "status.json", "--message", "round 1"];
+    let names: Vec<String> = signers.iter().map(|signer| format!("share-{signer}.json")).collect();
+    for (signer, name) in signers.iter().zip(&names) {
+        let config = format!("m{signer}/node.toml");
+        let share = dkg_ok(path, &["sign", "--config", &config, "--epoch", &epoch.to_string(), "--message", "round 1"]);
+        fs::write(path.join(name), share).unwrap();
+        args.push(name);
+    }
+    let config = format!("m{}/node.toml", signers[0]);
+    fs::write(path.join("status.json"), dkg_ok(path, &["status", "--json", "--config", &config])).unwrap();
+    let combined: Value = serde_json::from_str(&dkg_ok(path, &args)).unwrap();
+    let status: Status = serde_json::from_slice(&fs::read(path.join("status.json")).unwrap()).unwrap();
+    let result = status.results.iter().find(|result| result.epoch == epoch).unwrap();
+    let signature = combined["signature"].as_str().unwrap();
+    let verify = |message: &str| {
+        let key = ["--group-key", &result.group_public_key];
+        dkg(path, &[&["verify", "--signature", signature, "--message", message], &key[..]].concat()).status.success()
+    };
+    assert!(verify("round 1") && !verify("round 2"));
 }
 
 /// A status in one line.
