@@ -1,0 +1,262 @@
+//! The commands before and after a run: keygen, committee, combine and verify, with all that they refuse.
+#![cfg(feature = "cli")]
+
+mod folder;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use dkg_engine::bls::{Index, PublicKey, SecretKey, VectorEncoding};
+use dkg_engine::chain::log::{CommitteeFile, MemberFile};
+use dkg_engine::node::identity::Identity;
+use dkg_engine::node::signing::{PublicResult, SignatureShare, combine};
+use dkg_engine::protocol::{OurShare, Output as Said, Parameters, Participant};
+use dkg_engine::store::Unlock;
+use dkg_engine::{SecretBytes, hex};
+use folder::Folder;
+use serde_json::Value;
+
+fn dkg(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dkg"));
+    command.args(args).current_dir(folder).env_remove("DKG_PASSPHRASE").stdin(std::process::Stdio::null());
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn ok(folder: &Path, args: &[&str]) -> String {
+    let output = dkg(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command complains of that ends with this code.
+#[track_caller]
+fn refused(folder: &Path, code: i32, args: &[&str]) -> String {
+    let output = dkg(folder, args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn keygen(folder: &Path, number: usize) {
+    let name = |end: &str| format!("{number}.{end}");
+    let (identity, key, public) = (name("json"), name("key"), name("toml"));
+    let address = format!("10.0.0.{number}:7000");
+    ok(folder, &["keygen", "--identity", &identity, "--key-file", &key, "--address", &address, "--public", &public]);
+}
+
+const NEW: [&str; 6] = ["committee", "new", "--chain", "test", "--log-http", "http://10.0.0.9:7500"];
+
+#[test]
+fn keygen_makes_keys_that_only_their_owner_can_open_and_a_public_part_that_anybody_can_check() {
+    let folder = Folder::new();
+    let path = folder.path();
+    keygen(path, 1);
+    let member = MemberFile::read(&path.join("1.toml")).unwrap();
+    let identity = Identity::open(&path.join("1.json"), &Unlock::KeyFile(path.join("1.key"))).unwrap();
+    assert_eq!(identity.public("10.0.0.1:7000"), member);
+    // By passphrase, with a node id of its own, on stdout.
+    fs::write(path.join("passphrase"), "open sesame\n").unwrap();
+    let node_id = "17".repeat(32);
+    let base = ["--passphrase-file", "passphrase", "--address", "[::1]:1", "--node-id", &node_id];
+    let printed = ok(path, &[&["keygen", "--identity", "2.json"], &base[..]].concat());
+    let member = MemberFile::parse(&printed).unwrap();
+    assert_eq!(member.node_id.to_string(), node_id);
+    let passphrase = Unlock::Passphrase(SecretBytes::new(b"open sesame".to_vec()));
+    assert_eq!(Identity::open(&path.join("2.json"), &passphrase).unwrap().public("[::1]:1"), member);
+    let json: Value =
+        serde_json::from_str(&ok(path, &[&["keygen", "--json", "--identity", "3.json"], &base[..]].concat())).unwrap();
+    assert_eq!(json["node_id"], node_id.as_str());
+    let told = refused(path, 1, &[&["keygen", "--identity", "2.json"], &base[..]].concat());
+    assert!(told.contains("2.json") && told.contains("not overwritten"), "{told}");
+    for (address, named) in [("nowhere", "nowhere"), ("host:0", "host:0"), ("a b:1", "a b:1")] {
+        let args = ["keygen", "--identity", "4.json", "--key-file", "4.key", "--address", address];
+        assert!(refused(path, 2, &args).contains(named));
+        assert!(!path.join("4.key").exists() && !path.join("4.json").exists(), "nothing was begun");
+    }
+    let told = refused(path, 2, &["keygen", "--identity", "4.json", "--address", "h:1"]);
+    assert!(told.contains("--key-file") && told.contains("DKG_PASSPHRASE"), "{told}");
+}
+
+#[test]
+fn a_committee_file_is_made_of_its_members_shown_and_checked_and_never_written_over() {
+    let folder = Folder::new();
+    let path = folder.path();
+    (1..=3).for_each(|number| keygen(path, number));
+    let members = ["1.toml", "2.toml", "3.toml"];
+    let shown: Value = serde_json::from_str(&ok(path, &[&NEW[..], &["--json"], &members].concat())).unwrap();
+    let file = CommitteeFile::read(&path.join("committee.toml")).unwrap();
+    assert_eq!(shown["hash"], hex::encode(file.chain().identity()).as_str());
+    assert_eq!((&shown["n"], &shown["t"]), (&3.into(), &1.into()));
+    let again: Value = serde_json::from_str(&ok(path, &["committee", "show", "--json"])).unwrap();
+    assert_eq!(again, shown);
+    let people = ok(path, &["committee", "show", "committee.toml"]);
+    assert!(people.contains(shown["hash"].as_str().unwrap()) && people.contains("any 2 sign"), "{people}");
+
+    let checked = ok(path, &[&["committee", "check", "committee.toml"], &members[..]].concat());
+    assert!(checked.contains(shown["hash"].as_str().unwrap()), "{checked}");
+    let told = refused(path, 1, &[&NEW[..], &members].concat());
+    assert!(told.contains("committee.toml") && told.contains("not overwritten"), "{told}");
+
+    // Somebody else's public part, and one that was changed on its way.
+    keygen(path, 4);
+    let moved = fs::read_to_string(path.join("2.toml")).unwrap().replace("10.0.0.2", "10.0.0.7");
+    fs::write(path.join("moved.toml"), moved).unwrap();
+    let output = dkg(path, &["committee", "check", "committee.toml", "4.toml", "moved.toml", "--json"]);
+    let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let problems: Vec<_> = checked["problems"].as_array().unwrap().iter().map(|told| told.as_str().unwrap()).collect();
+    assert!(problems[0].contains("4.toml") && problems[0].contains("not in the committee"), "{problems:?}");
+    assert!(problems[1].contains("moved.toml") && problems[1].contains("another address"), "{problems:?}");
+}
+
+#[test]
+fn a_committee_that_cannot_work_is_refused_with_the_reason() {
+    let folder = Folder::new();
+    let path = folder.path();
+    (1..=2).for_each(|number| keygen(path, number));
+    let with = |more: &[&'static str]| [&NEW[..], &["1.toml", "2.toml"], more].concat();
+    assert!(refused(path, 1, &with(&["1.toml"])).contains("twice"));
+    assert!(refused(path, 1, &with(&["--epoch-views", "300"])).contains("too short"));
+    assert!(refused(path, 1, &with(&["--view-ms", "0"])).contains("view duration"));
+    assert!(refused(path, 1, &with(&["nowhere.toml"])).contains("nowhere.toml"));
+    assert!(refused(path, 2, &with(&["--genesis", "tomorrow"])).contains("tomorrow"));
+    assert!(refused(path, 2, &with(&["--genesis", "+10y"])).contains("+10m"));
+    assert!(refused(path, 2, &["committee", "new", "--chain", "x", "1.toml", "2.toml"]).contains("--log-http"));
+    let forged = fs::read_to_string(path.join("1.toml")).unwrap();
+    let stolen = fs::read_to_string(path.join("2.toml")).unwrap();
+    let proof = |text: &str| text.lines().find(|line| line.starts_with("staking_key_proof")).unwrap().to_owned();
+    fs::write(path.join("forged.toml"), forged.replace(&proof(&forged), &proof(&stolen))).unwrap();
+    let told = refused(path, 1, &[&NEW[..], &["forged.toml", "2.toml"]].concat());
+    assert!(told.contains("forged.toml") && told.contains("staking_key_proof"), "{told}");
+    assert!(!path.join("committee.toml").exists());
+    let dated = with(&["--genesis", "2030-01-02T03:04:05Z", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&ok(path, &dated)).unwrap()["genesis_ms"], 1_893_553_445_000_u64);
+}
+
+/// The keys of an epoch, made by a committee in this process: what is public, and the private shares.
+fn keys() -> (PublicResult, Vec<SecretKey>) {
+    let (size, threshold, fresh) = (5, 2, [7; 32]);
+    let (mut members, mut board, mut private) = (Vec::new(), Vec::new(), Vec::new());
+    for me in Index::all(size) {
+        let parameters = Parameters { size, threshold, me, encoding: VectorEncoding::Compressed };
+        let (member, dealt) = Participant::start(parameters, &SecretBytes::new(vec![me.byte() + 1; 32])).unwrap();
+        members.push(member);
+        for said in dealt {
+            match said {
+                Said::SendShare { to, message } => private.push((me, to, message)),
+                Said::Broadcast(data) => board.push((me, data)),
+                _ => {}
+            }
+        }
+    }
+    let mut shares = Vec::new();
+    let mut group: Option<(PublicKey, Vec<PublicKey>)> = None;
+    for (me, mut member) in Index::all(size).zip(members) {
+        for (from, _, message) in private.iter().filter(|(_, to, _)| *to == me) {
+            member.take_private(*from, message.expose()).unwrap();
+        }
+        for (from, data) in &board {
+            member.take_broadcast(*from, data).unwrap();
+        }
+        member.end_phase(&fresh).unwrap();
+        member.end_phase(&fresh).unwrap();
+        let keys = member.finish(&fresh).unwrap().0.result.unwrap();
+        let OurShare::Held(share) = keys.share else { panic!("no share") };
+        shares.push(share);
+        group = Some((keys.group_key, keys.key_shares));
+    }
+    let (group, key_shares) = group.unwrap();
+    let result = PublicResult {
+        chain_id: "test".into(),
+        epoch: 4,
+        n: size,
+        t: threshold,
+        group_public_key: hex::encode(&group.to_standard_bytes()),
+        group_public_key_flow: hex::encode(&group.to_flow_bytes()),
+        public_key_shares_flow: key_shares.iter().map(|key| hex::encode(&key.to_flow_bytes())).collect(),
+    };
+    (result, shares)
+}
+
+const TAG: &str = "FLOW-Random_Beacon-V00-CS00-with-";
+
+fn share(keys: &[SecretKey], index: usize, message: &str) -> SignatureShare {
+    let signature = keys[index].sign(message.as_bytes(), &dkg_engine::bls::Tag::new(TAG));
+    SignatureShare {
+        chain_id: "test".into(),
+        epoch: 4,
+        index: Index::from_position(index).unwrap(),
+        tag: TAG.into(),
+        message: hex::encode(message.as_bytes()),
+        signature: hex::encode(&signature.to_bytes()),
+    }
+}
+
+#[test]
+fn any_three_of_five_shares_make_one_signature_and_bad_ones_are_named_and_do_no_harm() {
+    let (result, keys) = keys();
+    let good = |index| share(&keys, index, "hello");
+    let signature = combine(&result, b"hello", TAG, &[good(4), good(0), good(2)]).unwrap();
+    assert_eq!(combine(&result, b"hello", TAG, &[good(1), good(2), good(3)]).unwrap().signature, signature.signature);
+    let forged = SignatureShare { index: Index::from_position(1).unwrap(), ..good(3) };
+    let elsewhere = SignatureShare { epoch: 5, ..good(3) };
+    let other = share(&keys, 3, "other");
+    let nonsense = SignatureShare { signature: "zz".into(), ..good(2) };
+    let unknown = SignatureShare { index: Index::from_position(9).unwrap(), ..good(2) };
+    let bad = [forged, elsewhere, other, nonsense, unknown];
+    let with_bad = [&bad[..], &[good(0), good(0), good(2), good(4)]].concat();
+    let combined = combine(&result, b"hello", TAG, &with_bad).unwrap();
+    assert_eq!(combined.signature, signature.signature);
+    let refused: Vec<u8> = combined.refused.iter().map(|(index, _)| index.byte()).collect();
+    assert_eq!(refused, [1, 3, 3, 2, 9, 0], "the one that came twice among them");
+    let error = combine(&result, b"hello", TAG, &[&bad[..], &[good(0), good(2)]].concat()).unwrap_err().to_string();
+    assert!(error.contains("2 good shares are too few, 3 are needed") && error.contains("member 1"), "{error}");
+    let mut wrong = result.clone();
+    wrong.t = 1;
+    assert!(combine(&wrong, b"hello", TAG, &[good(0), good(1)]).is_err(), "a result whose numbers do not fit");
+}
+
+#[test]
+fn combine_and_verify_work_on_files_and_their_exit_codes_tell() {
+    let folder = Folder::new();
+    let path = folder.path();
+    let (result, keys) = keys();
+    let write = |name: &str, value: &Value| fs::write(path.join(name), value.to_string()).unwrap();
+    write("result.json", &serde_json::to_value(&result).unwrap());
+    for index in 0..5 {
+        write(&format!("s{index}.json"), &serde_json::to_value(share(&keys, index, "hello")).unwrap());
+    }
+    let base = ["--result", "result.json", "--message", "hello"];
+    let signature = ok(path, &[&["combine", "s1.json", "s2.json", "s4.json"], &base[..]].concat());
+    fs::write(path.join("signature.json"), &signature).unwrap();
+    let verify = |message: &str| {
+        let output =
+            dkg(path, &["verify", "signature.json", "--result", "result.json", "--message", message, "--json"]);
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap()["valid"].clone())
+    };
+    assert_eq!((verify("hello"), verify("hallo")), ((Some(0), true.into()), (Some(1), false.into())));
+    let parsed: Value = serde_json::from_str(&signature).unwrap();
+    let by_key =
+        ["verify", "--group-key", &result.group_public_key, "--signature", parsed["signature"].as_str().unwrap()];
+    assert_eq!(ok(path, &[&by_key[..], &["--message-hex", "68656c6c6f"]].concat()), "valid\n");
+    fs::write(path.join("message"), "hello").unwrap();
+    assert_eq!(ok(path, &[&by_key[..], &["--message-file", "message"]].concat()), "valid\n");
+    assert!(refused(path, 1, &[&by_key[..], &["--message", "hello", "--tag", "other"]].concat()).is_empty());
+
+    let told = refused(path, 1, &[&["combine", "s1.json", "s2.json"], &base[..]].concat());
+    assert!(told.contains("too few"), "{told}");
+    let told = refused(path, 1, &[&["combine", "s1.json", "nowhere.json"], &base[..]].concat());
+    assert!(told.contains("nowhere.json"), "{told}");
+    fs::write(path.join("s9.json"), "{").unwrap();
+    assert!(refused(path, 1, &[&["combine", "s9.json"], &base[..]].concat()).contains("s9.json"));
+    assert!(refused(path, 2, &["verify", "--group-key", "00", "--signature", "00", "--message", "x"]).contains("192"));
+    assert_eq!(
+        dkg(path, &["verify", "signature.json", "--message", "x"]).status.code(),
+        Some(2),
+        "no key to verify with"
+    );
+    assert!(refused(path, 2, &[&by_key[..], &["--message-hex", "xyz"]].concat()).contains("hex"));
+    let told = refused(path, 1, &["sign", "--config", "nowhere.toml", "--epoch", "1", "--message", "x"]);
+    assert!(told.contains("nowhere.toml"), "{told}");
+}
