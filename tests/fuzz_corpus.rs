@@ -8,12 +8,12 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use targets::{
-    LINK_TARGET_NAMES, LINK_TARGETS, LOG_TARGET_NAMES, LOG_TARGETS, SEALED_TARGET_NAMES, SEALED_TARGETS, TARGETS,
-    Target,
+    FILE_TARGET_NAMES, FILE_TARGETS, LINK_TARGET_NAMES, LINK_TARGETS, LOG_TARGET_NAMES, LOG_TARGETS,
+    SEALED_TARGET_NAMES, SEALED_TARGETS, TARGETS, Target,
 };
 
 fn all_targets() -> impl Iterator<Item = &'static Target> {
-    TARGETS.iter().chain(LINK_TARGETS).chain(LOG_TARGETS).chain(SEALED_TARGETS)
+    TARGETS.iter().chain(FILE_TARGETS).chain(LINK_TARGETS).chain(LOG_TARGETS).chain(SEALED_TARGETS)
 }
 
 fn fuzz() -> PathBuf {
@@ -37,7 +37,10 @@ fn names(folder: &str) -> BTreeSet<String> {
 #[test]
 fn every_target_has_a_corpus_and_a_fuzzer_and_every_corpus_and_fuzzer_has_a_target() {
     let mut known: BTreeSet<String> = all_targets().map(|(name, _)| (*name).to_owned()).collect();
-    let elsewhere = || LINK_TARGET_NAMES.iter().chain(&LOG_TARGET_NAMES).chain(&SEALED_TARGET_NAMES);
+    let elsewhere = || {
+        let names = FILE_TARGET_NAMES.iter().chain(&LINK_TARGET_NAMES);
+        names.chain(&LOG_TARGET_NAMES).chain(&SEALED_TARGET_NAMES)
+    };
     known.extend(elsewhere().map(|name| (*name).to_owned()));
     assert_eq!(known.len(), TARGETS.len() + elsewhere().count());
     assert_eq!(names("corpus"), known);

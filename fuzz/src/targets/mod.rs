@@ -10,6 +10,8 @@ pub mod board;
 pub mod bytes;
 pub mod curve;
 pub mod field;
+#[cfg(feature = "node")]
+pub mod files;
 #[cfg(feature = "tcp")]
 pub mod link;
 #[cfg(feature = "log-chain")]
@@ -23,7 +25,7 @@ pub mod text;
 /// A target: its name, which is also its corpus folder's and its file's in `fuzz_targets`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets but those of the log chain, of links and of what is sealed.
+/// All targets but those of the log chain, of links, of files and of what is sealed.
 pub const TARGETS: &[Target] = &[
     ("broadcast_post", text::broadcast_post),
     ("commitment_vector", curve::commitment_vector),
@@ -75,3 +77,14 @@ pub const SEALED_TARGETS: &[Target] = &[];
 
 /// The names of the targets of what is sealed, known also where they are not compiled.
 pub const SEALED_TARGET_NAMES: [&str; 3] = ["backup_file", "keystore", "sealed"];
+
+/// The targets of operators' files.
+#[cfg(feature = "node")]
+pub const FILE_TARGETS: &[Target] = &[("committee_file", files::committee_file), ("node_config", files::node_config)];
+
+/// The targets of operators' files.
+#[cfg(not(feature = "node"))]
+pub const FILE_TARGETS: &[Target] = &[];
+
+/// The names of the targets of operators' files, known also where they are not compiled.
+pub const FILE_TARGET_NAMES: [&str; 2] = ["committee_file", "node_config"];
