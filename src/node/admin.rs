@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Status;
-use super::check::PeerCheck;
+use super::probe::PeerCheck;
 use super::signing::SignatureShare;
 
 /// The most bytes of a request or an answer; the status of 254 members has some 200,000.

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use super::life::{OffsetClock, tcp_config};
+use super::links::{OffsetClock, tcp_config};
+use super::probe::{PeerCheck, probe};
 use super::{Answer, NodeConfig, NodeError, Request, Stage, admin_socket, ask, host};
 use crate::chain::log::{
     AppendError, ChainConfig, ChainNode, Clock, CommitteeFile, FollowError, HttpLog, HttpLogConfig, LogChain, LogError,
@@ -23,13 +24,9 @@ use crate::committee::Index;
 use crate::epoch::View;
 use crate::hex;
 use crate::network::Network;
-use crate::network::tcp::{ProbeError, TcpNetwork};
+use crate::network::tcp::TcpNetwork;
 use crate::store::Unlock;
 
-/// How long a peer has for its answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(3);
-/// Peers that are asked at the same time.
-const PROBES_AT_ONCE: usize = 32;
 /// How long the check waits before it asks again who was missing.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long a check that has found everybody can still be found by others, who may be in the middle of asking.
@@ -46,25 +43,6 @@ pub struct CheckItem {
     pub ok: bool,
     /// What was found, or what to do.
     pub detail: String,
-}
-
-/// Another member, as far as it can be reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerCheck {
-    /// Its index.
-    pub index: Index,
-    /// Its node id.
-    pub node_id: String,
-    /// Where it should be.
-    pub address: String,
-    /// Whether it answers, is who it should be, and follows the same committee file, at about the same time.
-    pub ok: bool,
-    /// The version of its program, if it answers.
-    pub version: Option<String>,
-    /// How far its clock is ahead of ours, in milliseconds, give or take the way to it.
-    pub clock_ms: Option<i64>,
-    /// What is wrong.
-    pub problem: Option<String>,
 }
 
 /// All that was found.
@@ -177,58 +155,6 @@ fn until(deadline: Instant, mut ask: impl FnMut() -> Vec<PeerCheck>) -> Vec<Peer
         }
         std::thread::sleep(ASK_AGAIN.min(deadline.saturating_duration_since(Instant::now())));
     }
-}
-
-/// Asks all other members for a sign of life.
-pub(super) fn probe(network: &TcpNetwork, chain: &ChainConfig, me: Index, clock: &dyn Clock) -> Vec<PeerCheck> {
-    let others: Vec<Index> = Index::all(chain.committee().size()).filter(|index| *index != me).collect();
-    let ask_one = |index: &Index| probe_one(network, chain, *index, clock);
-    let mut checked = Vec::with_capacity(others.len());
-    for some in others.chunks(PROBES_AT_ONCE) {
-        std::thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|index| scope.spawn(move || ask_one(index))).collect();
-            // A thread that panics has a peer that is not counted, which is seen.
-            checked.extend(asked.into_iter().filter_map(|thread| thread.join().ok()).flatten());
-        });
-    }
-    checked
-}
-
-fn probe_one(network: &TcpNetwork, chain: &ChainConfig, index: Index, clock: &dyn Clock) -> Option<PeerCheck> {
-    let node_id = chain.committee().member(index)?.node_id;
-    let mut peer = PeerCheck {
-        index,
-        node_id: node_id.to_string(),
-        address: chain.address(index)?.to_owned(),
-        ok: false,
-        version: None,
-        clock_ms: None,
-        problem: None,
-    };
-    match network.probe(&node_id, PROBE_LIMIT) {
-        Ok(answer) => {
-            // By the middle of the way there and back.
-            let ours = clock.now_ms().saturating_sub(answer.round_trip_ms / 2);
-            let ahead = i64::try_from(answer.now_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(ours);
-            peer.problem = if answer.chain != *chain.identity() {
-                Some(ProbeError::OtherChain(answer.chain).to_string())
-            } else {
-                skew(ahead, chain)
-            };
-            (peer.version, peer.clock_ms) = (Some(answer.version), Some(ahead));
-        }
-        Err(error) => peer.problem = Some(error.to_string()),
-    }
-    peer.ok = peer.problem.is_none();
-    Some(peer)
-}
-
-/// Clocks that are more than a view apart make views late, or early.
-fn skew(ahead: i64, chain: &ChainConfig) -> Option<String> {
-    let apart = ahead.unsigned_abs();
-    let direction = if ahead > 0 { "ahead of" } else { "behind" };
-    (apart > chain.view_ms())
-        .then(|| format!("its clock is {apart} ms {direction} ours, more than a view: set the clocks"))
 }
 
 fn genesis(chain: &ChainConfig, now_ms: u64) -> CheckItem {

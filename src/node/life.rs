@@ -1,41 +1,32 @@
 //! The node's life: put together, catch up, run, stop.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use super::admin::Desk;
-use super::diary::Diary;
-use super::host::{Seen, Trouble, endpoints, kind};
+use super::desk::Shared;
+use super::host::{Seen, endpoints, kind};
 use super::identity::Identity;
-use super::signing::{PublicResult, SignatureShare};
-use super::status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
-use super::{Admin, Answer, NodeConfig, NodeError, Request, admin_socket, check, folder, host};
+use super::links::{OffsetClock, bind, tcp_config};
+use super::status::{Stage, Status};
+use super::{Admin, NodeConfig, NodeError, admin_socket, folder, host};
 use crate::chain::log::{
-    ChainConfig, ChainNode, Clock, CommitteeFile, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost,
-    LogPlace, Overviews, RECENT_ENTRIES, SystemClock,
+    ChainNode, Clock, CommitteeFile, FollowError, Follower, LogChain, LogCopy, LogError, LogHost, LogPlace,
 };
-use crate::committee::{Index, NodeId};
 use crate::engine::{
     BrokerTunnel, ControllerFactory, MessagingEngine, MessagingEngineConfig, OsRandomness, Randomness, ReactorConfig,
     ReactorEngine, ReactorParts, Signal, WhiteboardConfig,
 };
-use crate::epoch::{EpochCounter, EpochPhase, View};
-use crate::hex;
+use crate::epoch::View;
 use crate::network::Network;
-use crate::network::tcp::{TcpConfig, TcpError, TcpLimits, TcpNetwork, TcpPeer};
-use crate::store::{DkgState, SafeKey, Unlock};
+use crate::store::{DkgState, Unlock};
 
 /// How long a node waits before it asks again for a log that it could not reach at its start.
 const LOG_RETRY: Duration = Duration::from_secs(1);
-/// How long a node waits for an address that is taken.
-const BIND_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it tries again meanwhile.
-const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// How often a running node looks whether its parts still run.
 const LOOK_AROUND: Duration = Duration::from_millis(200);
 /// The longest wait between two tries to reach a peer or the board, as views may be long.
@@ -51,40 +42,12 @@ pub struct Node {
     ended: Signal<Result<(), NodeError>>,
 }
 
-/// What the node's own thread and whoever asks for its status have in common.
-struct Shared {
-    config: Arc<ChainConfig>,
-    me: Index,
-    node_id: NodeId,
-    log_kind: &'static str,
-    endpoints: Vec<String>,
-    chain: ChainNode,
-    host: Arc<dyn LogHost>,
-    copy: FileLog,
-    network: Arc<TcpNetwork>,
-    state: DkgState,
-    clock: Arc<dyn Clock>,
-    diary: Arc<Diary>,
-    trouble: Trouble,
-    overviews: Mutex<Overviews>,
-    stage: Mutex<Stage>,
-}
-
 /// What a node's engine is made of, until it starts.
 struct Parts {
     identity: Identity,
     config: ReactorConfig,
     tunnel: BrokerTunnel,
     messaging: MessagingEngine,
-}
-
-/// The machine's clock, put right.
-pub(super) struct OffsetClock(pub(super) i64);
-
-impl Clock for OffsetClock {
-    fn now_ms(&self) -> u64 {
-        SystemClock.now_ms().saturating_add_signed(self.0)
-    }
 }
 
 impl Node {
@@ -228,42 +191,6 @@ impl Drop for TellEnd<'_> {
     }
 }
 
-/// Listens; waits a while for an address that is taken, by a check that is just ending, say.
-fn bind(config: impl Fn() -> TcpConfig) -> Result<TcpNetwork, NodeError> {
-    let deadline = Instant::now() + BIND_PATIENCE;
-    loop {
-        match TcpNetwork::bind(config()) {
-            Err(TcpError::Listen(address, error))
-                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
-            {
-                log::warn!("cannot listen at {address} yet: {error}");
-                std::thread::sleep(BIND_AGAIN);
-            }
-            bound => return bound.map_err(|error| NodeError::Network(Arc::new(error))),
-        }
-    }
-}
-
-pub(super) fn tcp_config(config: &NodeConfig, chain: &ChainConfig, me: Index, identity: &Identity) -> TcpConfig {
-    let peer = |index: Index| {
-        let node_id = chain.committee().member(index)?.node_id;
-        let address = config.peers.get(&node_id).map(String::as_str).or(chain.address(index))?.to_owned();
-        Some(TcpPeer { node_id, key: *chain.network_key(index)?, address })
-    };
-    let peers = Index::all(chain.committee().size()).filter(|index| *index != me).filter_map(peer).collect();
-    let port = chain.address(me).and_then(|address| address.rsplit_once(':')?.1.parse().ok()).unwrap_or_default();
-    let listen = config.listen.unwrap_or(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-    TcpConfig {
-        listen,
-        me: identity.node_id,
-        key: identity.network_key.clone(),
-        chain: *chain.identity(),
-        peers,
-        clock_offset_ms: config.clock_offset_ms,
-        limits: TcpLimits::default(),
-    }
-}
-
 /// The node's own thread.
 fn live(shared: &Arc<Shared>, parts: Parts, stopped: &Receiver<()>) -> Result<(), NodeError> {
     let Parts { identity, config, tunnel, messaging } = parts;
@@ -345,78 +272,4 @@ fn run(
     let engine_ended = reactor.stop().map_err(NodeError::from);
     let follower_ended = follower.stop().map_err(NodeError::from);
     outcome.and(engine_ended).and(follower_ended)
-}
-
-impl Shared {
-    fn status(&self) -> Status {
-        // A copy, so that the chain is not held up while the rest is put together.
-        let chain = self.chain.replica().lock().clone();
-        let now_ms = self.clock.now_ms();
-        let from = chain.prefix().position.saturating_sub(RECENT_ENTRIES as u64);
-        // For show: a copy that cannot be read stops the node elsewhere.
-        let recent = self.copy.reader().read(from, RECENT_ENTRIES).unwrap_or_default();
-        let recent: Vec<_> = (from..).zip(recent).collect();
-        let overview = self.overviews.lock().of(&chain, &recent, now_ms);
-        let epoch = chain.epoch().run_for;
-        let notes = self.diary.run(epoch);
-        let in_progress = notes.qualified.is_none() && chain.contract().is_running();
-        let shares_from = in_progress.then(|| self.state.shares_kept(epoch).unwrap_or_default());
-        let peers = self.network.peers();
-        let seen = self.config.committee().iter().map(|(index, member)| {
-            let link = peers.iter().find(|peer| peer.node_id == member.node_id).cloned();
-            SeenMember::of(index, self.me, &notes, shares_from.as_deref(), link)
-        });
-        let next = match chain.phase() {
-            EpochPhase::Committed(commit) => Some(commit),
-            EpochPhase::Staking | EpochPhase::Setup(_) => None,
-        };
-        let results = chain.past_keys().chain(chain.keys()).chain(&next);
-        let stage = *self.stage.lock();
-        let health = || {
-            let running = in_progress.then_some(epoch);
-            let current = chain.epoch().epoch;
-            let health = self.state.health(current, chain.keys(), next.as_ref(), &self.node_id, running);
-            health.ok().map(|(current, next)| KeysStatus { current, next })
-        };
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            stage,
-            trouble: self.trouble.lock().clone(),
-            index: self.me,
-            node_id: self.node_id.to_string(),
-            seen: seen.collect(),
-            run_here: notes,
-            // Before that, the chain at hand is an old one.
-            keys: if stage == Stage::Running { health() } else { None },
-            results: results.map(|commit| PublicResult::of(self.config.chain_id(), commit)).collect(),
-            log: LogStatus { kind: self.log_kind.to_owned(), endpoints: self.endpoints.clone() },
-            strangers_refused: self.network.strangers_refused(),
-            events: self.diary.events(),
-            chain: overview,
-        }
-    }
-
-    /// A share of a signature with the committed key of this epoch.
-    fn sign(&self, epoch: u64, message: &str, tag: &str) -> Result<SignatureShare, String> {
-        let message = hex::decode(message).ok_or("the message has to be hex digits, two a byte")?;
-        let key = match self.state.safe_key(EpochCounter(epoch)).map_err(|error| error.to_string())? {
-            SafeKey::Key(key) => key,
-            SafeKey::NotYet => return Err(format!("the key of epoch {epoch} is not committed yet; try again later")),
-            SafeKey::Never => return Err(format!("this node has no key of epoch {epoch}, and will not have one")),
-        };
-        SignatureShare::sign(self.config.chain_id(), &key, &message, tag).map_err(|error| error.to_string())
-    }
-}
-
-impl Desk for Shared {
-    fn answer(&self, request: Request) -> Answer {
-        match request {
-            Request::Status => Answer::Status(Box::new(self.status())),
-            Request::Probe => Answer::Probed(check::probe(&self.network, &self.config, self.me, &*self.clock)),
-            Request::Sign { epoch, message, tag } => match self.sign(epoch, &message, &tag) {
-                Ok(share) => Answer::Signed(Box::new(share)),
-                Err(reason) => Answer::Refused(reason),
-            },
-        }
-    }
 }

@@ -26,24 +26,28 @@ pub mod signing;
 mod admin;
 mod check;
 mod config;
+mod desk;
 mod diary;
 mod folder;
 #[cfg(feature = "metrics")]
 mod gauges;
 mod host;
 mod life;
+mod links;
+mod probe;
 mod status;
 mod web;
 
 pub use crate::chain::log::PhaseName;
 pub use admin::{Admin, AdminError, Answer, MAX_ADMIN_BYTES, Request, ask};
-pub use check::{CheckItem, Checked, PeerCheck, check};
+pub use check::{CheckItem, Checked, check};
 pub use config::{LogSettings, MAX_CLOCK_OFFSET_MS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError};
 pub use diary::{RunNotes, Told};
 pub use folder::{admin_socket, store_file};
 #[cfg(feature = "metrics")]
 pub use gauges::record;
 pub use life::Node;
+pub use probe::PeerCheck;
 pub use status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
 pub use web::{MetricsSource, StatusSource, Web};
 
