@@ -32,7 +32,7 @@ impl Seen {
 
     fn note<T>(&self, outcome: Result<T, LogError>) -> Result<T, LogError> {
         *self.trouble.lock() = match &outcome {
-            Ok(_) | Err(LogError::ShutDown | LogError::Refused(_)) => None,
+            Ok(_) | Err(LogError::ShutDown | LogError::Refused(_) | LogError::NothingNew) => None,
             Err(error) => Some(error.to_string()),
         };
         outcome
@@ -104,4 +104,39 @@ fn password(file: &Path) -> Result<SecretBytes, NodeError> {
     }
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     Ok(SecretBytes::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that has an answer ready for every append.
+    struct Answers(Mutex<Vec<Result<u64, LogError>>>);
+
+    impl LogHost for Answers {
+        fn append(&self, _: &[u8]) -> Result<u64, LogError> {
+            self.0.lock().pop().unwrap_or(Ok(0))
+        }
+
+        fn read(&self, _: u64, _: usize) -> Result<Vec<Vec<u8>>, LogError> {
+            Ok(Vec::new())
+        }
+
+        fn wait(&self, _: u64, _: Duration) -> Result<(), LogError> {
+            Ok(())
+        }
+
+        fn shutdown(&self) {}
+    }
+
+    #[test]
+    fn a_tick_that_came_too_late_to_say_anything_new_was_shown_as_trouble_and_made_health_checks_fail() {
+        let unreachable = LogError::Unavailable("no route".to_owned());
+        let answers = vec![Err(LogError::NothingNew), Err(unreachable)];
+        let (host, trouble) = Seen::new(Arc::new(Answers(Mutex::new(answers))));
+        let _ = host.append(b"a tick");
+        assert!(trouble.lock().as_ref().is_some_and(|trouble| trouble.contains("no route")));
+        assert_eq!(host.append(b"a tick"), Err(LogError::NothingNew));
+        assert_eq!(*trouble.lock(), None, "the log was reached, and all is well");
+    }
 }
