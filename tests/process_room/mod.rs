@@ -5,7 +5,8 @@ mod wires;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -226,7 +227,7 @@ impl Committee {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        first_line(&mut child);
+        first_line(&mut child, &self.path().join("log-server.out"));
         self.server = Some(child);
     }
 
@@ -244,7 +245,7 @@ impl Committee {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        first_line(&mut child);
+        first_line(&mut child, &self.path().join(format!("m{member}.out")));
         self.nodes[member] = Some(child);
     }
 
@@ -259,6 +260,14 @@ impl Committee {
         let pid = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         child.wait().unwrap().success()
+    }
+
+    /// A number that the system tells of a running member, or of the log server.
+    pub(crate) fn vital(&self, member: Option<usize>, name: &str) -> u64 {
+        let child = member.map_or(&self.server, |member| &self.nodes[member]).as_ref().expect("it runs");
+        let text = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().trim_end_matches("kB").trim().parse().unwrap()
     }
 
     pub(crate) fn is_up(&self, member: usize) -> bool {
@@ -324,12 +333,15 @@ impl Committee {
         }
     }
 
-    /// All that the processes have complained of.
+    /// What the processes have complained of lately.
     pub(crate) fn complaints(&self) -> String {
+        const MUCH: usize = 8000;
         let mut all = String::new();
         for entry in fs::read_dir(self.folder.path()).unwrap().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "err") {
-                let _ = writeln!(all, "== {}\n{}", entry.path().display(), fs::read_to_string(entry.path()).unwrap());
+                let text = fs::read(entry.path()).unwrap();
+                let lately = String::from_utf8_lossy(&text[text.len().saturating_sub(MUCH)..]);
+                let _ = writeln!(all, "== {}\n{lately}", entry.path().display());
             }
         }
         all
@@ -354,14 +366,26 @@ fn kill(child: Option<Child>) {
     }
 }
 
-/// Waits for the first line that a process prints.
-fn first_line(child: &mut Child) {
+/// What a server in this committee answers to a plain request, head and body.
+pub(crate) fn get(address: &str, path: &str) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Waits for the first line that a process prints; all that it prints goes into this file.
+fn first_line(child: &mut Child, file: &Path) {
     let mut line = String::new();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut line).unwrap();
     assert!(!line.is_empty(), "a process has ended before it was ready: {:?}", child.wait());
-    // The rest goes nowhere, but is read, or the process would wait for it.
-    std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+    file.write_all(line.as_bytes()).unwrap();
+    // The rest is read, too, or the process would wait for it.
+    std::thread::spawn(move || std::io::copy(&mut out, &mut file));
 }
 
 /// Whether a node holds the confirmed key of the epoch it is in, and this epoch is not before `epoch`.
