@@ -5,7 +5,9 @@ mod etcd_room;
 mod folder;
 mod process_room;
 
-use dkg_engine::node::PhaseName;
+use std::fs;
+
+use dkg_engine::node::{PhaseName, Status};
 use etcd_room::Cluster;
 use process_room::*;
 use rand::rngs::{StdRng, SysRng};
@@ -32,6 +34,37 @@ fn five_processes_come_from_keygen_to_a_verified_signature_over_a_log_server() {
     for member in all {
         assert!(committee.stop(member), "member {member} ends cleanly when it is asked to");
     }
+    // A member whose node does not run signs from its store, with the same share.
+    let sign = ["sign", "--config", "m0/node.toml", "--message", "round 1", "--epoch"];
+    let share = dkg_ok(committee.path(), &[&sign[..], &["1"]].concat());
+    assert_eq!(share, fs::read_to_string(committee.path().join("share-0.json")).unwrap());
+    let refused = dkg(committee.path(), &[&sign[..], &["9"]].concat());
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("epoch 9"), "{refused:?}");
+}
+
+#[test]
+fn with_t_members_down_for_a_whole_run_the_others_make_the_key_and_name_both() {
+    let mut committee = Committee::new(5, Pace::BRISK, Log::Http, 3);
+    committee.start_log();
+    let up = [0, 2, 4];
+    up.iter().for_each(|member| committee.start(*member));
+    committee.wait_until("the complaint phase", &up, |status| status.chain.epoch.phase == PhaseName::Complaining);
+    let mut missing = [committee.index(1), committee.index(3)];
+    missing.sort_unstable();
+    let named = |status: &Status| status.chain.run.missing.iter().map(|index| usize::from(*index)).collect::<Vec<_>>();
+    assert_eq!(named(&committee.status(0).unwrap()), missing);
+    committee.wait_until("the key of epoch 1", &up, is_safe_in(1));
+    let out = committee.status(2).unwrap().events;
+    for member in missing {
+        let told = format!("dealer {member} is disqualified");
+        assert!(out.iter().any(|event| event.what.contains(&told)), "{told}: {out:?}");
+    }
+    assert_agreement(&committee, &up);
+    assert_signs(&committee, &up, 1);
+    // Who comes back now takes part in the next run.
+    committee.start(1);
+    committee.start(3);
+    committee.wait_until("the key of epoch 2", &[0, 1, 2, 3, 4], is_safe_in(2));
 }
 
 #[test]

@@ -14,8 +14,9 @@ use dkg_engine::hex;
 use dkg_engine::node::signing::{
     GroupSignature, MAX_MESSAGE_BYTES, PublicResult, SignatureShare, SigningError, combine, verify,
 };
-use dkg_engine::node::{Answer, NodeConfig, Request, Status, admin_socket, ask};
+use dkg_engine::node::{AdminError, Answer, NodeConfig, Request, Status, admin_socket, ask, state_at_rest};
 
+use super::node::unlock;
 use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
 
 /// The most bytes of a JSON file that is read: the status of a large committee.
@@ -59,7 +60,7 @@ impl Message {
     }
 }
 
-/// Let the node that runs here sign with its share. Prints the share as one JSON object.
+/// Sign with this member's share: through its node if that runs, else from its store. Prints the share as one JSON object.
 #[derive(Args)]
 pub(super) struct SignOptions {
     /// The node's configuration.
@@ -141,9 +142,17 @@ pub(super) fn run_verify(options: &VerifyOptions) -> ExitCode {
 impl SignOptions {
     fn run(&self) -> Result<bool, Failure> {
         let config = NodeConfig::read(&self.config).map_err(wrong)?;
-        let message = hex::encode(&self.message.bytes()?);
-        let request = Request::Sign { epoch: self.epoch, message, tag: self.message.tag.clone() };
-        match ask(&admin_socket(&config.data), &request).map_err(wrong)? {
+        let (message, tag) = (self.message.bytes()?, self.message.tag.clone());
+        let request = Request::Sign { epoch: self.epoch, message: hex::encode(&message), tag: tag.clone() };
+        let answer = match ask(&admin_socket(&config.data), &request) {
+            Err(AdminError::NotRunning(_)) => {
+                let (chain_id, state) = state_at_rest(&config, &unlock(&config)?).map_err(wrong)?;
+                let share = SignatureShare::sign(&state, &chain_id, self.epoch, &message, &tag).map_err(wrong)?;
+                Answer::Signed(Box::new(share))
+            }
+            answer => answer.map_err(wrong)?,
+        };
+        match answer {
             Answer::Signed(share) => write_json(&mut io::stdout().lock(), &*share).map_err(wrong)?,
             Answer::Refused(reason) => return Err(Failure::Wrong(reason)),
             Answer::Status(_) | Answer::Probed(_) => {

@@ -7,7 +7,7 @@
 //! key_file = "node.key"            # opens identity and store; or passphrase_file; or neither, and it is asked for
 //! listen = "0.0.0.0:7000"          # where the other members reach it; the port of its address if left out
 //! status = "127.0.0.1:7080"        # page, status and metrics; none if left out
-//! key_check = "strict"             # or "off", or { lenient = EPOCH }
+//! key_check = "off"                # or "strict", or { lenient = EPOCH }: start only with the key that is expected now
 //! clock_offset_ms = 0              # added to this machine's clock
 //!
 //! [log]                            # only where the committee file is out of date, or the log asks who one is
@@ -55,7 +55,8 @@ pub struct NodeConfig {
     pub listen: Option<SocketAddr>,
     /// Where page, status and metrics are served.
     pub status: Option<SocketAddr>,
-    /// Whether to look for the current epoch's key at the start.
+    /// Whether to look for the current epoch's key at the start, and not to start without. By default a node starts in any
+    /// case, and shows that the key is missing: who has missed one run has to be there for the next.
     pub key_check: Option<KeyCheck>,
     /// Added to the machine's clock, in milliseconds.
     pub clock_offset_ms: i64,
@@ -111,8 +112,8 @@ struct Fields {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum KeyCheckField {
-    #[default]
     Strict,
+    #[default]
     Off,
     Lenient(u64),
 }

@@ -13,10 +13,10 @@ use super::status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
 use super::{Answer, Request};
 use crate::chain::log::{ChainConfig, ChainNode, Clock, FileLog, LogHost, Overviews, RECENT_ENTRIES};
 use crate::committee::{Index, NodeId};
-use crate::epoch::{EpochCounter, EpochPhase};
+use crate::epoch::EpochPhase;
 use crate::hex;
 use crate::network::tcp::TcpNetwork;
-use crate::store::{DkgState, SafeKey};
+use crate::store::DkgState;
 
 /// What the node's own thread and whoever asks for its status have in common.
 pub(super) struct Shared {
@@ -85,17 +85,6 @@ impl Shared {
             chain: overview,
         }
     }
-
-    /// A share of a signature with the committed key of this epoch.
-    fn sign(&self, epoch: u64, message: &str, tag: &str) -> Result<SignatureShare, String> {
-        let message = hex::decode(message).ok_or("the message has to be hex digits, two a byte")?;
-        let key = match self.state.safe_key(EpochCounter(epoch)).map_err(|error| error.to_string())? {
-            SafeKey::Key(key) => key,
-            SafeKey::NotYet => return Err(format!("the key of epoch {epoch} is not committed yet; try again later")),
-            SafeKey::Never => return Err(format!("this node has no key of epoch {epoch}, and will not have one")),
-        };
-        SignatureShare::sign(self.config.chain_id(), &key, &message, tag).map_err(|error| error.to_string())
-    }
 }
 
 impl Desk for Shared {
@@ -103,10 +92,15 @@ impl Desk for Shared {
         match request {
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Probe => Answer::Probed(probe(&self.network, &self.config, self.me, &*self.clock)),
-            Request::Sign { epoch, message, tag } => match self.sign(epoch, &message, &tag) {
-                Ok(share) => Answer::Signed(Box::new(share)),
-                Err(reason) => Answer::Refused(reason),
-            },
+            Request::Sign { epoch, message, tag } => {
+                let Some(message) = hex::decode(&message) else {
+                    return Answer::Refused("the message has to be hex digits, two a byte".to_owned());
+                };
+                match SignatureShare::sign(&self.state, self.config.chain_id(), epoch, &message, &tag) {
+                    Ok(share) => Answer::Signed(Box::new(share)),
+                    Err(error) => Answer::Refused(error.to_string()),
+                }
+            }
         }
     }
 }

@@ -12,11 +12,13 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::NodeError;
-use crate::chain::log::{ChainConfig, FileLog};
+use super::identity::Identity;
+use super::{NodeConfig, NodeError};
+use crate::chain::log::{ChainConfig, CommitteeFile, FileLog};
 use crate::committee::NodeId;
-use crate::store::{FileStore, Owner, Unlock};
+use crate::store::{DkgState, FileStore, Owner, Unlock};
 
 const STORE: &str = "store";
 const LOG: &str = "log";
@@ -56,6 +58,18 @@ pub(super) fn open(
     let store = FileStore::open(&data.join(STORE), &owner, unlock)?;
     let log = FileLog::open(&data.join(LOG), config.identity())?;
     Ok(Folder { store, log })
+}
+
+/// The key states of a node that does not run, for who has its configuration and what opens its keys.
+///
+/// # Errors
+/// A file is missing or does not open, or the node does run and has the store.
+pub fn state_at_rest(config: &NodeConfig, unlock: &Unlock) -> Result<(String, DkgState), NodeError> {
+    let committee = CommitteeFile::read(&config.committee)?;
+    let chain_id = committee.chain().chain_id().to_owned();
+    let member = Identity::open(&config.identity, unlock)?.node_id;
+    let store = FileStore::open(&config.data.join(STORE), &Owner { chain_id: chain_id.clone(), member }, unlock)?;
+    Ok((chain_id, DkgState::new(Arc::new(store))))
 }
 
 fn make(data: &Path, config: &ChainConfig, owner: &Owner, unlock: &Unlock) -> Result<(), NodeError> {

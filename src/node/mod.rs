@@ -43,7 +43,7 @@ pub use admin::{Admin, AdminError, Answer, MAX_ADMIN_BYTES, Request, ask};
 pub use check::{CheckItem, Checked, check};
 pub use config::{LogSettings, MAX_CLOCK_OFFSET_MS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError};
 pub use diary::{RunNotes, Told};
-pub use folder::{admin_socket, store_file};
+pub use folder::{admin_socket, state_at_rest, store_file};
 #[cfg(feature = "metrics")]
 pub use gauges::record;
 pub use life::Node;

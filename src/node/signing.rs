@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bls::{CombineError, Index, PublicKey, Signature, SignatureCollector, Tag};
 use crate::committee::threshold;
-use crate::epoch::EpochCommit;
+use crate::epoch::{EpochCommit, EpochCounter};
 use crate::hex;
-use crate::store::CommittedKey;
+use crate::store::{DkgState, SafeKey, StoreError};
 
 /// The most bytes of a message; who signs more signs its hash.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -75,6 +75,15 @@ pub enum SigningError {
     /// The message is too long.
     #[error("a message of {0} bytes is too long; {MAX_MESSAGE_BYTES} are allowed: sign its hash")]
     TooLong(usize),
+    /// There is no key to sign with yet.
+    #[error("the key of epoch {0} is not committed yet; try again later")]
+    NotYet(u64),
+    /// There will be none.
+    #[error("this node has no key of epoch {0}, and will not have one; let another member sign")]
+    Never(u64),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The public result is not one.
     #[error("the public result of epoch {epoch} is no good: {reason}")]
     Result {
@@ -140,18 +149,23 @@ impl PublicResult {
 }
 
 impl SignatureShare {
-    /// Signs with a committed key.
+    /// Signs with the committed key of this epoch.
     ///
     /// # Errors
-    /// The message is too long.
-    pub fn sign(chain_id: &str, key: &CommittedKey, message: &[u8], tag: &str) -> Result<Self, SigningError> {
+    /// The message is too long, there is no such key, or the store cannot be read.
+    pub fn sign(state: &DkgState, chain_id: &str, epoch: u64, message: &[u8], tag: &str) -> Result<Self, SigningError> {
         if message.len() > MAX_MESSAGE_BYTES {
             return Err(SigningError::TooLong(message.len()));
         }
+        let key = match state.safe_key(EpochCounter(epoch))? {
+            SafeKey::Key(key) => key,
+            SafeKey::NotYet => return Err(SigningError::NotYet(epoch)),
+            SafeKey::Never => return Err(SigningError::Never(epoch)),
+        };
         let signature = key.secret_key().sign(message, &Tag::new(tag.to_owned()));
         Ok(SignatureShare {
             chain_id: chain_id.to_owned(),
-            epoch: key.epoch().0,
+            epoch,
             index: key.index(),
             tag: tag.to_owned(),
             message: hex::encode(message),
