@@ -6,6 +6,7 @@
 //! share that was complained about is answered in public; here nobody complains), and a process's memory.
 #![cfg(feature = "cli")]
 
+mod etcd_room;
 mod folder;
 mod process_room;
 
@@ -17,13 +18,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::hex;
 use dkg_engine::node::identity::Identity;
 use dkg_engine::node::{PhaseName, admin_socket, store_file};
 use dkg_engine::store::{DkgState, FileStore, Owner, SafeKey, Unlock};
+use etcd_room::Cluster;
 use process_room::*;
+use serde_json::json;
 
 const N: usize = 4;
 const ALL: [usize; N] = [0, 1, 2, 3];
@@ -265,6 +268,57 @@ fn no_log_line_page_answer_metric_or_file_of_a_whole_run_of_processes_holds_a_se
     }
     assert!(key_files > N);
     println!("{names} secrets, {} places, {bytes} bytes", told.0.len());
+}
+
+/// Whether a text holds what an etcd server makes its tokens of: letters, a dot, digits.
+fn holds_token(text: &[u8]) -> bool {
+    const LETTERS: usize = 16;
+    text.windows(LETTERS + 2).any(|window| {
+        let (letters, rest) = window.split_at(LETTERS);
+        letters.iter().all(u8::is_ascii_alphabetic) && rest[0] == b'.' && rest[1].is_ascii_digit()
+    })
+}
+
+#[test]
+fn neither_the_password_for_an_etcd_cluster_nor_a_token_of_its_is_in_any_log_line_or_status() {
+    const PASSWORD: &str = "correct horse battery staple 4711";
+    let cluster = Cluster::new(1);
+    let mut committee = Committee::new(3, PACE, Log::Etcd(cluster.endpoints()), 1);
+    let everything =
+        json!({ "permType": "READWRITE", "key": STANDARD.encode("\0"), "range_end": STANDARD.encode("\0") });
+    for user in ["root", "member"] {
+        cluster.ask(0, "/v3/auth/user/add", &json!({ "name": user, "password": PASSWORD })).unwrap();
+        cluster.ask(0, "/v3/auth/role/add", &json!({ "name": user })).unwrap();
+        cluster.ask(0, "/v3/auth/user/grant", &json!({ "user": user, "role": user })).unwrap();
+    }
+    cluster.ask(0, "/v3/auth/role/grant", &json!({ "name": "member", "perm": everything })).unwrap();
+    cluster.ask(0, "/v3/auth/enable", &json!({})).unwrap();
+    let login = json!({ "name": "member", "password": PASSWORD });
+    let answer = cluster.ask(0, "/v3/auth/authenticate", &login).unwrap().to_string();
+    assert!(holds_token(answer.as_bytes()), "this is what a token looks like: {answer}");
+
+    fs::write(committee.home(0).join("etcd.password"), format!("{PASSWORD}\n")).unwrap();
+    committee.configure(0, "[log]\nusername = \"member\"\npassword_file = \"etcd.password\"\n");
+    committee.set_options(&["-vvv"]);
+    committee.start(0);
+    committee.wait_until("its own tick in the log", &[0], |status| status.chain.entries > 0);
+    let mut told = Told::default();
+    told.command(committee.path(), &["-vvv", "status", "--json", "--config", "m0/node.toml"]);
+    told.add("the page", get(&format!("{}:7080", committee.ip(0)), "/status.json").unwrap());
+    assert!(committee.stop(0));
+    told.files(committee.path());
+    assert!(told.holds("m0.err", "authenticate") && told.holds("m0.err", "TRACE"));
+    for (place, text) in told.0.iter().filter(|(place, _)| !place.ends_with("etcd.password")) {
+        let shown = String::from_utf8_lossy(text);
+        for part in [&PASSWORD[..PART_BYTES], &PASSWORD[PART_BYTES..]] {
+            assert!(
+                !forms(part.as_bytes()).iter().any(|form| shown.contains(&*String::from_utf8_lossy(form))),
+                "{place}"
+            );
+        }
+        // Files are random enough to hold one by chance; what is said is not.
+        assert!(place.contains("/data/") || !holds_token(text), "{place} holds a token");
+    }
 }
 
 #[test]
