@@ -71,7 +71,8 @@ fn with_t_members_down_for_a_whole_run_the_others_make_the_key_and_name_both() {
 fn members_and_the_log_server_killed_at_any_moment_come_back_and_every_epoch_has_its_key() {
     const KILLS: usize = 50;
     let mut random = random("kills");
-    let mut committee = Committee::new(5, Pace::BRISK, Log::Http, 3);
+    // Whoever is killed has to be back before a phase ends.
+    let mut committee = Committee::new(5, Pace { phase: 60, epoch: 220, ..Pace::BRISK }, Log::Http, 3);
     let all: Vec<usize> = (0..5).collect();
     committee.start_log();
     all.iter().for_each(|member| committee.start(*member));
@@ -130,7 +131,9 @@ fn with_t_members_down_and_t_clocks_off_by_minutes_the_others_make_their_keys_an
 #[test]
 fn five_processes_make_their_keys_over_three_members_of_etcd_while_its_leader_dies_and_another_is_cut_off() {
     let mut cluster = Cluster::new(3);
-    let mut committee = Committee::new(5, Pace::BRISK, Log::Etcd(cluster.endpoints()), 3);
+    // A phase takes longer than a cluster needs for another leader.
+    let pace = Pace { view_ms: 200, setup: 10, phase: 70, epoch: 240 };
+    let mut committee = Committee::new(5, pace, Log::Etcd(cluster.endpoints()), 3);
     let all: Vec<usize> = (0..5).collect();
     all.iter().for_each(|member| committee.start(*member));
     committee.wait_until("the run", &all, |status| status.chain.epoch.phase == PhaseName::Sharing);
