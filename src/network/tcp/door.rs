@@ -1,5 +1,6 @@
 //! Who may come in, and who has to leave for it. Pure: it names connections, and others close them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -24,10 +25,11 @@ impl Origin {
 /// The connections there are: of strangers, who have not proven a key yet, and of members, one each.
 ///
 /// A newcomer always gets in, and for that the oldest stranger of its own origin leaves, if that has its full share, or else
-/// the oldest of the origin that has most. So who holds connections without using them holds them from itself, and an
-/// honest peer, which needs a few round trips to prove its key, is pushed out only by as many newcomers in that time as
-/// there are places. Who has to leave takes a moment for it, in which the next come in already: a queue that waits for them
-/// is full before long, and nobody gets in. But there are never more who leave than there are places.
+/// the oldest of the origin that has most with the newcomer counted, which is its own if others have as many. So who holds
+/// connections without using them holds them from itself, and an honest peer, which needs a few round trips to prove its
+/// key, is pushed out only by as many newcomers in that time as there are places. Who has to leave takes a moment for it, in
+/// which the next come in already: a queue that waits for them is full before long, and nobody gets in. But there are never
+/// more who leave than there are places.
 pub(super) struct Door {
     strangers_limit: usize,
     origin_limit: usize,
@@ -104,14 +106,16 @@ impl Door {
     fn leaver(&self, origin: Origin) -> Option<ConnectionId> {
         let mut held: BTreeMap<Origin, usize> = BTreeMap::new();
         self.strangers.values().for_each(|origin| *held.entry(*origin).or_default() += 1);
-        let greediest = if held.get(&origin).is_some_and(|count| *count >= self.origin_limit) {
-            origin
-        } else if self.strangers.len() >= self.strangers_limit {
-            *held.iter().max_by_key(|(_, count)| **count)?.0
-        } else {
+        if held.get(&origin).is_some_and(|count| *count >= self.origin_limit) {
+            return self.strangers.iter().find(|(_, held_by)| **held_by == origin).map(|(id, _)| *id);
+        }
+        if self.strangers.len() < self.strangers_limit {
             return None;
-        };
-        self.strangers.iter().find(|(_, origin)| **origin == greediest).map(|(id, _)| *id)
+        }
+        // The newcomer counts, or who has one already would take its second from somebody's only one.
+        *held.entry(origin).or_default() += 1;
+        let greed = |(id, held_by): &(&ConnectionId, &Origin)| (held.get(held_by), **held_by == origin, Reverse(**id));
+        self.strangers.iter().max_by_key(greed).map(|(id, _)| *id)
     }
 }
 
@@ -134,6 +138,21 @@ mod tests {
         let mut door = Door::new(40, 3);
         let first: Vec<_> = (0..3).map(|_| door.enter(v4(1)).unwrap().0).collect();
         assert_eq!(door.enter(v4(1)), Ok((4, Some(first[0]))), "its share is three, however many places are free");
+    }
+
+    #[test]
+    fn the_only_connection_of_the_highest_address_left_for_whoever_came_a_second_time() {
+        let mut door = Door::new(3, 3);
+        for last in [1, 2, 9] {
+            door.enter(v4(last)).unwrap();
+        }
+        assert_eq!(door.enter(v4(1)), Ok((4, Some(1))), "it has one already");
+        assert_eq!(door.enter(v4(5)), Ok((5, Some(2))), "all have one: the oldest of them leaves");
+        let mut door = Door::new(3, 3);
+        for last in [1, 1, 9] {
+            door.enter(v4(last)).unwrap();
+        }
+        assert_eq!(door.enter(v4(9)), Ok((4, Some(3))), "both would have two: who comes gives way");
     }
 
     #[test]
