@@ -134,6 +134,33 @@ fn a_committee_that_cannot_work_is_refused_with_the_reason() {
     assert_eq!(serde_json::from_str::<Value>(&ok(path, &dated)).unwrap()["genesis_ms"], 1_893_553_445_000_u64);
 }
 
+#[test]
+fn a_node_whose_files_do_not_belong_together_does_not_start_and_says_which() {
+    let folder = Folder::new();
+    let path = folder.path();
+    (1..=3).for_each(|number| keygen(path, number));
+    ok(path, &[&NEW[..], &["1.toml", "2.toml"]].concat());
+    let start = |identity: &str, key: &str, more: &str| {
+        let text = format!(
+            "committee = \"committee.toml\"\nidentity = \"{identity}\"\nkey_file = \"{key}\"\ndata = \"data\"\n{more}"
+        );
+        fs::write(path.join("node.toml"), text).unwrap();
+        refused(path, 1, &["node", "--create"])
+    };
+    let told = start("3.json", "3.key", "");
+    assert!(told.contains("3.json") && told.contains("committee.toml") && told.contains("not in"), "{told}");
+    let told = start("1.json", "2.key", "");
+    assert!(told.contains("1.json"), "{told}");
+    let stranger = "17".repeat(32);
+    let told = start("1.json", "1.key", &format!("[peers]\n{stranger} = \"h:1\"\n"));
+    assert!(told.contains(&stranger) && told.contains("[peers]"), "{told}");
+    let told = start("1.json", "1.key", "[log]\nusername = \"u\"\npassword_file = \"p\"\n");
+    assert!(told.contains("username"), "{told}");
+    fs::remove_dir_all(path.join("data")).unwrap();
+    let told = refused(path, 1, &["node"]);
+    assert!(told.contains("data") && told.contains("--create"), "{told}");
+}
+
 /// The keys of an epoch, made by a committee in this process: what is public, and the private shares.
 fn keys() -> (PublicResult, Vec<SecretKey>) {
     let (size, threshold, fresh) = (5, 2, [7; 32]);

@@ -67,6 +67,9 @@ impl Node {
             committee: config.committee.clone(),
         };
         let me = chain.committee().index_of(&identity.node_id).ok_or_else(not_a_member)?;
+        if let Some(unknown) = config.peers.keys().find(|peer| chain.committee().index_of(peer).is_none()) {
+            return Err(NodeError::UnknownPeer(*unknown));
+        }
         if *chain.log() == LogPlace::Local {
             return Err(NodeError::LocalLog(config.committee.clone()));
         }

@@ -81,6 +81,9 @@ pub enum NodeError {
         /// The committee file.
         committee: PathBuf,
     },
+    /// An address of somebody else.
+    #[error("the configuration has an address under [peers] for node {0}, which is not in the committee file")]
+    UnknownPeer(crate::committee::NodeId),
     /// The committee lives in one process.
     #[error("the committee file {} keeps its log in one process; a node needs a log server or an etcd cluster", .0.display())]
     LocalLog(PathBuf),
