@@ -1,4 +1,5 @@
-//! A member of a committee of real processes whose wires are cut for a whole phase of a run, and mended: see `wires` for how.
+//! A member of a committee of real processes whose wires are cut for a whole phase of a run, and mended: see `wires`
+//! for how.
 #![cfg(feature = "cli")]
 
 mod folder;
@@ -8,8 +9,8 @@ use dkg_engine::node::{PhaseName, SeenMember, Status};
 use dkg_engine::store::HealthStatus;
 use process_room::*;
 
-/// Phases so long that whoever waits for an answer from the other side of a cut gives up meanwhile, and that who comes back
-/// in one has the time to do what it has to do in it.
+/// Phases so long that whoever waits for an answer from the other side of a cut gives up meanwhile, and that who comes
+/// back in one has the time to do what it has to do in it.
 const PACE: Pace = Pace { view_ms: 100, setup: 30, phase: 150, epoch: 600 };
 const N: usize = 5;
 const ALL: [usize; N] = [0, 1, 2, 3, 4];
@@ -79,8 +80,8 @@ fn a_member_that_is_cut_off_from_all_while_shares_are_dealt_is_named_and_gets_it
 
     committee.wires().mend(CUT);
     committee.wait_until("the end of complaining", &ALL, |status| has_reached(status, 2));
-    // What did not come in the moment between the mending and the end of phase 1 as who was cut off reads it in the log, it
-    // has complained about; nobody else has complained, and everybody knows the same.
+    // What did not come in the moment between the mending and the end of phase 1 as who was cut off reads it in the
+    // log, it has complained about; nobody else has complained, and everybody knows the same.
     let complained = complaints(&committee.status(0).unwrap());
     println!("complaints: {complained:?}");
     assert!(complained.iter().all(|(by, of)| *by == cut && *of != cut), "{complained:?}");
@@ -93,8 +94,7 @@ fn a_member_that_is_cut_off_from_all_while_shares_are_dealt_is_named_and_gets_it
 }
 
 #[test]
-fn a_dealer_whose_links_alone_are_cut_while_shares_are_dealt_is_complained_about_by_all_and_has_the_key_without_having_dealt()
- {
+fn a_dealer_whose_links_alone_are_cut_is_complained_about_by_all_and_has_the_key_without_having_dealt() {
     let mut committee = committee();
     let cut = committee.index(CUT);
     committee.wires().cut(CUT, Cut::Peers);

@@ -1,9 +1,9 @@
-//! Nothing secret leaves a member but where it is sealed or sent over a link: a committee of real processes tells all that it
-//! can tell, and its members' secrets are looked for in it.
+//! Nothing secret leaves a member but where it is sealed or sent over a link: a committee of real processes tells all
+//! that it can tell, and its members' secrets are looked for in it.
 //!
-//! Looked for: private keys, dealing seeds, received shares, key shares and the keys that seal them; every 16 bytes of each, as
-//! raw bytes, hex, base64 and lists of numbers, in both byte orders. Not looked for: what a run publishes by its rules (a
-//! share that was complained about is answered in public; here nobody complains), and a process's memory.
+//! Looked for: private keys, dealing seeds, received shares, key shares and the keys that seal them; every 16 bytes of
+//! each, as raw bytes, hex, base64 and lists of numbers, in both byte orders. Not looked for: what a run publishes by
+//! its rules (a share that was complained about is answered in public; here nobody complains), and a process's memory.
 #![cfg(feature = "cli")]
 
 mod etcd_room;

@@ -1,9 +1,10 @@
-//! The wires between a committee's processes, which a test can cut and mend without a word to anybody: what is sent goes
-//! nowhere, as when a switch dies, and nothing is refused.
+//! The wires between a committee's processes, which a test can cut and mend without a word to anybody: what is sent
+//! goes nowhere, as when a switch dies, and nothing is refused.
 //!
-//! Where the system lets us, every member lives in a network namespace of its own with two wires into one more: one to the
-//! other members, one to the log server. Otherwise every pair of processes has a proxy between them that can hold its
-//! breath. `DKG_WIRES=proxies` asks for the latter. Namespaces, their addresses and wires are gone when this is dropped.
+//! Where the system lets us, every member lives in a network namespace of its own with two wires into one more: one to
+//! the other members, one to the log server. Otherwise every pair of processes has a proxy between them that can hold
+//! its breath. `DKG_WIRES=proxies` asks for the latter. Namespaces, their addresses and wires are gone when this is
+//! dropped.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write as _};

@@ -24,12 +24,12 @@ impl Origin {
 
 /// The connections there are: of strangers, who have not proven a key yet, and of members, one each.
 ///
-/// A newcomer always gets in, and for that the oldest stranger of its own origin leaves, if that has its full share, or else
-/// the oldest of the origin that has most with the newcomer counted, which is its own if others have as many. So who holds
-/// connections without using them holds them from itself, and an honest peer, which needs a few round trips to prove its
-/// key, is pushed out only by as many newcomers in that time as there are places. Who has to leave takes a moment for it, in
-/// which the next come in already: a queue that waits for them is full before long, and nobody gets in. But there are never
-/// more who leave than there are places.
+/// A newcomer always gets in, and for that the oldest stranger of its own origin leaves, if that has its full share, or
+/// else the oldest of the origin that has most with the newcomer counted, which is its own if others have as many. So
+/// who holds connections without using them holds them from itself, and an honest peer, which needs a few round trips
+/// to prove its key, is pushed out only by as many newcomers in that time as there are places. Who has to leave takes a
+/// moment for it, in which the next come in already: a queue that waits for them is full before long, and nobody gets
+/// in. But there are never more who leave than there are places.
 pub(super) struct Door {
     strangers_limit: usize,
     origin_limit: usize,
