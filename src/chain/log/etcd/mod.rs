@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha3::{Digest, Sha3_256};
 use ureq::Agent;
 
@@ -242,10 +242,10 @@ impl EtcdLog {
         }
         let password = std::str::from_utf8(password.expose())
             .map_err(|_| Trouble::Log(LogError::Failed(format!("the password of {name} is not text"))))?;
-        let body = zeroize::Zeroizing::new(json!({ "name": name, "password": password }).to_string());
+        let body = wire::login(name, password);
         let request = self.agent.post(format!("{endpoint}/v3/auth/authenticate"));
         let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
-        let mut response = request.content_type("application/json").send(body.as_str())?;
+        let mut response = request.content_type("application/json").send(&body[..])?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string()?;
         if status != 200 {

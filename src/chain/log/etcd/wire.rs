@@ -3,8 +3,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 /// Numbers of 64 bits travel as strings; zero is left out.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -170,6 +171,20 @@ pub(super) fn created_since(prefix: &str, revision: u64, limit: usize) -> Value 
 pub(super) fn watch(prefix: &str, revision: u64) -> Value {
     let (key, range_end) = under(prefix);
     json!({ "create_request": { "key": key, "range_end": range_end, "start_revision": revision.to_string(), "fragment": true } })
+}
+
+/// Asks for a token. The only copy of the password is wiped.
+pub(super) fn login(name: &str, password: &str) -> Zeroizing<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Login<'a> {
+        name: &'a str,
+        password: &'a str,
+    }
+    // Room for all of it at once, since what is outgrown is not wiped; no character takes more than six when it is escaped.
+    let mut body = Zeroizing::new(Vec::with_capacity(6 * (name.len() + password.len()) + 64));
+    // A struct of two strings has a JSON form, and a vector takes it.
+    let _ = serde_json::to_writer(&mut *body, &Login { name, password });
+    body
 }
 
 #[cfg(test)]
