@@ -3,6 +3,7 @@
 
 mod etcd_room;
 mod folder;
+mod install;
 mod log_support;
 
 use std::sync::Arc;

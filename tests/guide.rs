@@ -3,6 +3,7 @@
 
 mod etcd_room;
 mod folder;
+mod install;
 
 use std::path::Path;
 use std::process::Command;

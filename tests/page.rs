@@ -3,50 +3,25 @@
 #![cfg(feature = "cli")]
 
 mod folder;
+mod install;
 mod process_room;
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use dkg_engine::node::{PhaseName, Status};
 use folder::Folder;
+use install::install;
 use process_room::*;
 use serde_json::Value;
 
-/// The browser, installed if need be; by one process at a time.
-fn chromium() -> &'static str {
-    static FOUND: OnceLock<()> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let lock = File::create(std::env::temp_dir().join("dkg-engine-test-chromium.lock")).unwrap();
-        lock.lock().unwrap();
-        let runs =
-            || Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        if !runs() {
-            let apt = |args: &[&str]| {
-                Command::new("apt-get")
-                    .args(args)
-                    .stdout(Stdio::null())
-                    .env("DEBIAN_FRONTEND", "noninteractive")
-                    .status()
-            };
-            let _ = apt(&["update", "-q"]);
-            let installed = apt(&["install", "-qy", "--no-install-recommends", "chromium"]);
-            assert!(
-                installed.is_ok_and(|status| status.success()) && runs(),
-                "these tests need Chromium, and cannot install it: apt-get install chromium (as root)"
-            );
-        }
-    });
-    "chromium"
-}
-
 /// What a reader sees some time after opening the page: its text, and its HTML.
 fn open(url: &str) -> (String, String) {
+    install("chromium", "chromium");
     let folder = Folder::new();
-    let output = Command::new(chromium())
+    let output = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"])
         .arg(format!("--user-data-dir={}", folder.path().display()))

@@ -3,6 +3,7 @@
 
 mod etcd_room;
 mod folder;
+mod install;
 mod process_room;
 
 use std::fs;

@@ -8,6 +8,7 @@
 
 mod etcd_room;
 mod folder;
+mod install;
 mod process_room;
 
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -23,9 +23,9 @@ use dkg_engine::chain::log::{
 };
 use dkg_engine::hex;
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
+use super::signals::stop_flag;
 
 /// How often it looks whether it is to stop.
 const STOP_PERIOD: Duration = Duration::from_millis(100);
@@ -94,10 +94,7 @@ enum Event<'a> {
 
 impl Serve {
     fn run(&self) -> Result<(), Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(wrong)?;
-        }
+        let stop = stop_flag()?;
         let committee = CommitteeFile::read(&self.committee).map_err(wrong)?;
         let config = Arc::clone(committee.chain());
         if !matches!(config.log(), LogPlace::Http(_)) {

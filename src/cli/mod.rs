@@ -10,6 +10,7 @@ mod node;
 mod outcome;
 mod secrets;
 mod sign;
+mod signals;
 mod simulate;
 mod status;
 

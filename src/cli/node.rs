@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +16,7 @@ use dkg_engine::store::Unlock;
 
 use super::outcome::{Failure, conclude, write_json, wrong};
 use super::secrets::{Source, VARIABLE};
+use super::signals::stop_flag;
 
 /// How often a running node looks whether somebody wants it to stop.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
@@ -70,11 +71,7 @@ pub(super) fn unlock(config: &NodeConfig) -> Result<Unlock, Failure> {
 impl Options {
     fn run(&self) -> Result<bool, Failure> {
         let config = NodeConfig::read(&self.config).map_err(wrong)?;
-        // Before anything runs: a signal that comes early must not be lost.
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(wrong)?;
-        }
+        let stop = stop_flag()?;
         let metrics = metrics()?;
         let node = Node::start(&config, &unlock(&config)?, self.create).map_err(wrong)?;
         let serve = |listen| {

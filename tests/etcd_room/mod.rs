@@ -3,14 +3,13 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::folder::Folder;
+use crate::install::install;
 
 /// How long anything here may take before it is given up for lost.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,36 +26,6 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::park_timeout(LOOK_AGAIN);
     }
-}
-
-/// The program, installed if need be; by one process at a time.
-fn etcd() -> PathBuf {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND
-        .get_or_init(|| {
-            let lock = File::create(std::env::temp_dir().join("dkg-engine-test-etcd.lock")).unwrap();
-            lock.lock().unwrap();
-            let runs = |program: &str| {
-                Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-            };
-            if !runs("etcd") {
-                let apt = |args: &[&str]| {
-                    Command::new("apt-get")
-                        .args(args)
-                        .stdout(Stdio::null())
-                        .env("DEBIAN_FRONTEND", "noninteractive")
-                        .status()
-                };
-                let _ = apt(&["update", "-q"]);
-                let installed = apt(&["install", "-qy", "etcd-server"]);
-                assert!(
-                    installed.is_ok_and(|status| status.success()) && runs("etcd"),
-                    "these tests need etcd, and cannot install it: apt-get install etcd-server (as root)"
-                );
-            }
-            PathBuf::from("etcd")
-        })
-        .clone()
 }
 
 /// A cluster, some of whose members run.
@@ -80,6 +49,7 @@ fn free_ports(count: usize) -> Vec<u16> {
 impl Cluster {
     /// A cluster of so many members, all of which run and have found each other.
     pub(crate) fn new(count: usize) -> Cluster {
+        install("etcd", "etcd-server");
         let ports = free_ports(2 * count);
         let members = ports.chunks(2).map(|pair| Member { client: pair[0], peer: pair[1], child: None }).collect();
         let mut cluster = Cluster { folder: Folder::new(), members };
@@ -101,7 +71,7 @@ impl Cluster {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let output = File::options().create(true).append(true).open(self.folder.path().join(format!("s{number}.out")));
         let output = output.unwrap();
-        let child = Command::new(etcd())
+        let child = Command::new("etcd")
             .args(["--name", &format!("s{number}"), "--initial-cluster", &peers.join(",")])
             .args(["--data-dir", self.folder.path().join(format!("s{number}")).to_str().unwrap()])
             .args(["--listen-client-urls", &url(member.client), "--advertise-client-urls", &url(member.client)])
