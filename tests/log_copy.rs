@@ -6,7 +6,7 @@ mod log_support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dkg_engine::chain::log::{
     ChainNode, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost, OVERLAP, OVERLAP_AT_START,
@@ -15,6 +15,9 @@ use dkg_engine::chain::log::{
 use dkg_engine::epoch::{ProtocolEvent, ProtocolEvents, View};
 use folder::Folder;
 use log_support::{config, network_key};
+
+/// How long a follower may take to stop before it is given up for running on.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host that can be made to lie, and that counts how often it is read.
 #[derive(Default)]
@@ -166,11 +169,13 @@ fn a_follower_stops_for_good_at_a_rewritten_log_and_names_the_position() {
     let idle = || View(0);
     let follower = Follower::start(&node, Arc::new(SystemClock), Arc::new(idle), Arc::new(Deaf), 1).unwrap();
     // The host's wait returns at once, so this comes as soon as the thread has run.
+    let deadline = Instant::now() + PATIENCE;
     let failure = loop {
         match follower.failure() {
             Some(failure) => break failure,
-            None => std::thread::yield_now(),
+            None => assert!(Instant::now() < deadline, "the follower goes on"),
         }
+        std::thread::yield_now();
     };
     assert_eq!(failure, FollowError::Log(LogError::Rewritten(8)));
     assert!(failure.to_string().contains("position 8"), "{failure}");
