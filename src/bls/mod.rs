@@ -72,6 +72,7 @@
 //! error. Copies that the compiler leaves on the stack, that `SHA3` keeps while it hashes a seed, or that the system
 //! swaps out are not wiped. Nothing here draws randomness: seeds come from the caller.
 
+mod effort;
 mod encoding;
 mod g1;
 mod g2;
@@ -83,6 +84,7 @@ mod scalar;
 mod threshold;
 mod vector;
 
+pub use effort::{Effort, Strength};
 pub use encoding::PointError;
 pub use g2::G2Point;
 pub use hash::{DKG_MESSAGE_TAG, RANDOM_BEACON_TAG, Tag, expand_message, hash_to_g1};
