@@ -4,8 +4,8 @@ mod cases;
 
 use cases::cases;
 use dkg_engine::bls::{
-    CommitmentVector, G2Point, Index, Polynomial, RANDOM_BEACON_TAG, Scalar, SecretKey, Signature, UncheckedVector,
-    VectorEncoding, combine, share_matches, shares_match_all,
+    CommitmentVector, Effort, G2Point, Index, Polynomial, RANDOM_BEACON_TAG, Scalar, SecretKey, Signature,
+    UncheckedVector, VectorEncoding, combine, share_matches, shares_match_all,
 };
 use proptest::prelude::*;
 use proptest::sample::Index as Position;
@@ -126,7 +126,7 @@ proptest! {
         let equations: Vec<(G2Point, &Scalar)> = images.iter().copied().zip(&shares).collect();
         let each = equations.iter().all(|(image, share)| share_matches(image, share));
         prop_assert_eq!(each, tampered.is_none_or(|(_, how)| how == 3));
-        prop_assert_eq!(shares_match_all(&equations, &randomness), each);
+        prop_assert_eq!(shares_match_all(&equations, &randomness, Effort::ONE_THREAD), each);
     }
 
     #[test]
@@ -136,7 +136,7 @@ proptest! {
         let images = polynomial.commit().evaluate_all(2);
         shares.reverse();
         let equations: Vec<(G2Point, &Scalar)> = images.into_iter().zip(&shares).collect();
-        prop_assert!(!shares_match_all(&equations, &randomness));
+        prop_assert!(!shares_match_all(&equations, &randomness, Effort::ONE_THREAD));
     }
 
     #[test]
@@ -169,7 +169,7 @@ proptest! {
 
 #[test]
 fn no_equations_all_hold() {
-    assert!(shares_match_all(&[], &[0; 32]));
+    assert!(shares_match_all(&[], &[0; 32], Effort::ONE_THREAD));
 }
 
 #[test]

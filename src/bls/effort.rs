@@ -1,6 +1,9 @@
 //! How much is spent on a check of many things at once.
 
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// How likely it may be that a check of many points at once accepts one that it should refuse. Whoever makes the points
 /// cannot tell before whether it will, and cannot try twice; see [`CommitmentVector`](super::CommitmentVector).
@@ -34,5 +37,39 @@ impl Effort {
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let most = NonZeroUsize::new(Effort::MAX_THREADS).unwrap_or(NonZeroUsize::MIN);
         Effort { threads: threads.min(most), ..Effort::ONE_THREAD }
+    }
+
+    /// What `work` makes of each item, in their order. The threads end before this returns; where the system gives none, the
+    /// caller's does the work of all.
+    pub(crate) fn map<T: Sync, R: Send>(self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        let helpers = self.threads.get().min(items.len()).saturating_sub(1);
+        if helpers == 0 {
+            return items.iter().map(work).collect();
+        }
+        let next = AtomicUsize::new(0);
+        let work_on = || {
+            let mut done = Vec::new();
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(place) else { return done };
+                done.push((place, work(item)));
+            }
+        };
+        let mut done = thread::scope(|scope| {
+            let spawn = |_| thread::Builder::new().name("dkg-effort".into()).spawn_scoped(scope, work_on).ok();
+            let helpers: Vec<_> = (0..helpers).filter_map(spawn).collect();
+            let mut done = work_on();
+            for helper in helpers {
+                done.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            done
+        });
+        done.sort_unstable_by_key(|(place, _)| *place);
+        done.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Cuts items into as many parts as there are threads, or fewer.
+    pub(super) fn parts<T>(self, items: &[T]) -> Vec<&[T]> {
+        items.chunks(items.len().div_ceil(self.threads.get()).max(1)).collect()
     }
 }

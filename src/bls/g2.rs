@@ -6,12 +6,11 @@ use std::fmt;
 use blst::{
     BLST_ERROR, MultiPoint, blst_p2, blst_p2_add_or_double, blst_p2_add_or_double_affine, blst_p2_affine,
     blst_p2_affine_compress, blst_p2_affine_generator, blst_p2_affine_in_g2, blst_p2_affine_is_inf,
-    blst_p2_affine_serialize, blst_p2_deserialize, blst_p2_double, blst_p2_generator, blst_p2_mult, blst_p2_to_affine,
+    blst_p2_affine_serialize, blst_p2_deserialize, blst_p2_double, blst_p2_in_g2, blst_p2_to_affine,
     blst_p2_uncompress, p2_affines,
 };
 
 use super::encoding::{PointError, is_compressed_identity};
-use super::scalar::{SCALAR_BITS, Scalar};
 
 /// Bytes of a compressed point of G2.
 pub(super) const COMPRESSED: usize = 96;
@@ -71,8 +70,21 @@ impl E2Point {
 
     /// The same point, known to be in G2.
     pub(super) fn check_subgroup(self) -> Result<G2Point, PointError> {
+        if self.is_in_subgroup() { Ok(G2Point(self.0)) } else { Err(PointError::NotInSubgroup) }
+    }
+
+    pub(super) fn is_in_subgroup(&self) -> bool {
         // SAFETY: the point is only read, and is on the curve.
-        if unsafe { blst_p2_affine_in_g2(&self.0) } { Ok(G2Point(self.0)) } else { Err(PointError::NotInSubgroup) }
+        unsafe { blst_p2_affine_in_g2(&self.0) }
+    }
+
+    /// The same point, which must be known to be in G2 in another way.
+    pub(super) fn in_subgroup(self) -> G2Point {
+        G2Point(self.0)
+    }
+
+    pub(super) fn as_affine(&self) -> &blst_p2_affine {
+        &self.0
     }
 }
 
@@ -142,20 +154,19 @@ impl G2Point {
         &self.0
     }
 
-    /// The sum of points. Not constant-time.
-    pub(super) fn sum(points: impl IntoIterator<Item = G2Point>) -> G2Point {
-        let points: Vec<_> = points.into_iter().map(|point| point.0).collect();
-        // blst panics on an empty list, here and below.
-        if points.is_empty() { G2Point::identity() } else { Projective(points.add()).to_affine() }
+    /// A sum of points of G2, or what else is known to be in it.
+    pub(super) fn from_affine(point: blst_p2_affine) -> G2Point {
+        G2Point(point)
     }
 
-    /// The sum of points, each times a 128-bit number (little endian). Not constant-time.
-    pub(super) fn linear_combination(terms: impl IntoIterator<Item = (G2Point, [u8; 16])>) -> G2Point {
-        let (points, factors): (Vec<_>, Vec<_>) = terms.into_iter().map(|(point, factor)| (point.0, factor)).unzip();
+    /// The sum of points, each times a number of `N` bytes (little endian). Not constant-time.
+    pub(super) fn linear_combination<const N: usize>(terms: &[(G2Point, [u8; N])]) -> G2Point {
+        let (points, factors): (Vec<_>, Vec<_>) = terms.iter().map(|(point, factor)| (point.0, *factor)).unzip();
+        // blst panics on an empty list.
         if points.is_empty() {
             return G2Point::identity();
         }
-        Projective(points.mult(factors.as_flattened(), 128)).to_affine()
+        Projective(points.mult(factors.as_flattened(), 8 * N)).to_affine()
     }
 }
 
@@ -165,37 +176,11 @@ impl fmt::Debug for G2Point {
     }
 }
 
-impl Scalar {
-    /// The public value of this secret, g2^x, in constant time.
-    pub fn public_value(&self) -> G2Point {
-        Projective::from_secret(self).to_affine()
-    }
-
-    /// The public values of many secrets, in constant time. Shares one field inversion between them.
-    pub(super) fn public_values(secrets: &[Scalar]) -> Vec<G2Point> {
-        let values: Vec<blst_p2> = secrets.iter().map(|secret| Projective::from_secret(secret).0).collect();
-        if values.is_empty() {
-            return Vec::new();
-        }
-        p2_affines::from(&values).as_slice().iter().copied().map(G2Point).collect()
-    }
-}
-
 /// A point of G2 in the coordinates in which blst adds: no inversion until the result is wanted.
 #[derive(Clone, Copy)]
 pub(super) struct Projective(blst_p2);
 
 impl Projective {
-    /// g2^x, in constant time.
-    fn from_secret(secret: &Scalar) -> Projective {
-        let canonical = secret.to_canonical();
-        let mut out = blst_p2::default();
-        // SAFETY: `out` is valid for writes, the generator is a constant of blst, and the 255 bits that are read of the
-        // scalar are within its 32 bytes.
-        unsafe { blst_p2_mult(&mut out, blst_p2_generator(), canonical.b.as_ptr(), SCALAR_BITS) };
-        Projective(out)
-    }
-
     pub(super) fn identity() -> Projective {
         Projective(blst_p2::default())
     }
@@ -207,31 +192,49 @@ impl Projective {
         G2Point(out)
     }
 
-    /// `self + point`, whatever the two are.
-    pub(super) fn plus(&self, point: &G2Point) -> Projective {
+    /// `self + point`, whatever the two are; in constant time.
+    pub(super) fn plus_affine(&self, point: &blst_p2_affine) -> Projective {
         let mut out = blst_p2::default();
         // SAFETY: the first argument is valid for writes, the others are only read.
-        unsafe { blst_p2_add_or_double_affine(&mut out, &self.0, &point.0) };
+        unsafe { blst_p2_add_or_double_affine(&mut out, &self.0, point) };
         Projective(out)
+    }
+
+    /// `self + other`, whatever the two are.
+    pub(super) fn plus(&self, other: &Projective) -> Projective {
+        let mut out = blst_p2::default();
+        // SAFETY: the first argument is valid for writes, the others are only read.
+        unsafe { blst_p2_add_or_double(&mut out, &self.0, &other.0) };
+        Projective(out)
+    }
+
+    pub(super) fn doubled(&self) -> Projective {
+        let mut out = blst_p2::default();
+        // SAFETY: the first argument is valid for writes, the second is only read.
+        unsafe { blst_p2_double(&mut out, &self.0) };
+        Projective(out)
+    }
+
+    pub(super) fn is_in_subgroup(&self) -> bool {
+        // SAFETY: the point is only read, and is on the curve.
+        unsafe { blst_p2_in_g2(&self.0) }
+    }
+
+    /// Many points in affine coordinates. They share one inversion.
+    pub(super) fn all_to_affine(points: &[Projective]) -> Vec<blst_p2_affine> {
+        let points: Vec<blst_p2> = points.iter().map(|point| point.0).collect();
+        // blst panics on an empty list.
+        if points.is_empty() { Vec::new() } else { p2_affines::from(&points).as_slice().to_vec() }
     }
 
     /// `self` times a small public number, by doubling and adding: for the few bits of an abscissa this is faster than
     /// blst's multiplication, which makes a table first. Not constant-time.
     pub(super) fn times_small(&self, factor: u8) -> Projective {
         let Some(top_bit) = factor.checked_ilog2() else { return Projective::identity() };
-        let mut out = self.0;
-        for bit in (0..top_bit).rev() {
-            let mut next = blst_p2::default();
-            // SAFETY: the first argument is valid for writes, the second is only read.
-            unsafe { blst_p2_double(&mut next, &out) };
-            out = next;
-            if factor >> bit & 1 == 1 {
-                // SAFETY: the first argument is valid for writes, the others are only read.
-                unsafe { blst_p2_add_or_double(&mut next, &out, &self.0) };
-                out = next;
-            }
-        }
-        Projective(out)
+        (0..top_bit).rev().fold(*self, |power, bit| {
+            let doubled = power.doubled();
+            if factor >> bit & 1 == 1 { doubled.plus(self) } else { doubled }
+        })
     }
 }
 

@@ -72,8 +72,12 @@
 //! error. Copies that the compiler leaves on the stack, that `SHA3` keeps while it hashes a seed, or that the system
 //! swaps out are not wiped. Nothing here draws randomness: seeds come from the caller.
 
+mod affine;
+mod comb;
 mod effort;
 mod encoding;
+mod evaluate;
+mod fp2;
 mod g1;
 mod g2;
 mod hash;
@@ -81,6 +85,7 @@ mod index;
 mod keys;
 mod polynomial;
 mod scalar;
+mod subgroup;
 mod threshold;
 mod vector;
 

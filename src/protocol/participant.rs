@@ -5,8 +5,8 @@ use super::fault::{Disqualification, Remark};
 use super::message::{self, Broadcast};
 use super::outcome::{Failure, Keys, OurShare, Outcome};
 use crate::bls::{
-    CommitmentVector, Index, Polynomial, PublicKey, Scalar, SecretKey, SeedError, VectorEncoding, share_matches,
-    shares_match_all,
+    CommitmentVector, Effort, Index, Polynomial, PublicKey, Scalar, SecretKey, SeedError, VectorEncoding,
+    share_matches, shares_match_all,
 };
 use crate::committee::{MAX_MEMBERS, MIN_MEMBERS};
 use crate::secret::SecretBytes;
@@ -265,7 +265,7 @@ impl Participant {
             }
         }
         let equations: Vec<_> = claims.iter().map(|(_, claim)| (claim.image, &claim.share)).collect();
-        let all_hold = shares_match_all(&equations, randomness);
+        let all_hold = shares_match_all(&equations, randomness, Effort::ONE_THREAD);
         for (index, claim) in claims {
             let holds = all_hold || share_matches(&claim.image, &claim.share);
             outputs.extend(self.settle_claim(index, claim, holds));

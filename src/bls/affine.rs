@@ -1,0 +1,271 @@
+//! Additions of many points of E2 at once, in affine coordinates: all additions of a batch share one inversion, which makes
+//! each of them about half as dear as by itself (Montgomery's trick; Cohen, "A Course in Computational Algebraic Number
+//! Theory", algorithm 10.3.4).
+//!
+//! Everything here is complete: it gives the right sum for all points of E2, whatever their order, equal ones, opposite ones
+//! and the identity among them. Nothing is constant-time, and nothing is for secrets.
+
+use blst::{blst_fp2, blst_p2_affine};
+
+use super::fp2;
+
+/// How many additions share an inversion: so many that it costs next to nothing, and so few that they stay in the cache.
+const BLOCK: usize = 256;
+
+/// Adds points of E2, lane by lane. Keeps its scratch from one batch to the next.
+pub(super) struct Adder {
+    one: blst_fp2,
+    /// By what each lane's slope is divided, then its inverse.
+    runs: Vec<blst_fp2>,
+    slopes: Vec<blst_fp2>,
+    middles: Vec<blst_fp2>,
+    before: Vec<blst_fp2>,
+}
+
+impl Adder {
+    pub(super) fn new() -> Adder {
+        let scratch = || Vec::with_capacity(BLOCK);
+        Adder { one: fp2::one(), runs: scratch(), slopes: scratch(), middles: scratch(), before: scratch() }
+    }
+
+    /// Adds to each point the one at its place in `others`.
+    pub(super) fn add(&mut self, points: &mut [blst_p2_affine], others: &[blst_p2_affine]) {
+        for (points, others) in points.chunks_mut(BLOCK).zip(others.chunks(BLOCK)) {
+            self.runs.clear();
+            for (point, other) in points.iter().zip(others) {
+                let run = fp2::sub(&other.x, &point.x);
+                let chord = !(fp2::is_zero(&run) || is_identity(point) || is_identity(other));
+                self.runs.push(match chord {
+                    true => run,
+                    // Not zero: E2 has no points of order two.
+                    false if is_tangent(point, other) => fp2::add(&point.y, &point.y),
+                    false => self.one,
+                });
+            }
+            fp2::invert_all(&mut self.runs, &mut self.before);
+            for ((point, other), inverse) in points.iter_mut().zip(others).zip(&self.runs) {
+                *point = if is_identity(other) {
+                    continue;
+                } else if is_identity(point) {
+                    *other
+                } else if point.x != other.x {
+                    let slope = fp2::mul(&fp2::sub(&other.y, &point.y), inverse);
+                    third(point, &other.x, &slope)
+                } else if point.y == other.y {
+                    tangent(point, inverse)
+                } else {
+                    blst_p2_affine::default()
+                };
+            }
+        }
+    }
+
+    /// Doubles each point.
+    pub(super) fn double(&mut self, points: &mut [blst_p2_affine]) {
+        for points in points.chunks_mut(BLOCK) {
+            self.runs.clear();
+            let runs = points.iter().map(|point| match is_identity(point) {
+                true => self.one,
+                false => fp2::add(&point.y, &point.y),
+            });
+            self.runs.extend(runs);
+            fp2::invert_all(&mut self.runs, &mut self.before);
+            for (point, inverse) in points.iter_mut().zip(&self.runs) {
+                if !is_identity(point) {
+                    *point = tangent(point, inverse);
+                }
+            }
+        }
+    }
+
+    /// Doubles each point and adds the one at its place in `others`: a chord and another chord from its end, which saves the
+    /// ordinate between them (Eisenträger, Lauter and Montgomery, "Fast elliptic curve arithmetic and improved Weil pairing
+    /// evaluation", section 2).
+    pub(super) fn double_and_add(&mut self, points: &mut [blst_p2_affine], others: &[blst_p2_affine]) {
+        for (points, others) in points.chunks_mut(BLOCK).zip(others.chunks(BLOCK)) {
+            // Lanes that are no two chords, of which honest vectors have none.
+            let mut odd: Vec<usize> = Vec::new();
+            self.runs.clear();
+            for (lane, (point, other)) in points.iter().zip(others).enumerate() {
+                let run = fp2::sub(&other.x, &point.x);
+                let chord = !(fp2::is_zero(&run) || is_identity(point) || is_identity(other));
+                if !chord {
+                    odd.push(lane);
+                }
+                self.runs.push(if chord { run } else { self.one });
+            }
+            fp2::invert_all(&mut self.runs, &mut self.before);
+            self.slopes.clear();
+            self.middles.clear();
+            for (lane, (point, other)) in points.iter().zip(others).enumerate() {
+                let slope = fp2::mul(&fp2::sub(&other.y, &point.y), &self.runs[lane]);
+                let middle = fp2::sub(&fp2::sub(&fp2::square(&slope), &point.x), &other.x);
+                let run = fp2::sub(&point.x, &middle);
+                let chord = !fp2::is_zero(&run);
+                if !chord && !odd.contains(&lane) {
+                    odd.push(lane);
+                }
+                self.runs[lane] = if chord { run } else { self.one };
+                self.slopes.push(slope);
+                self.middles.push(middle);
+            }
+            fp2::invert_all(&mut self.runs, &mut self.before);
+            let mut odd_points: Vec<blst_p2_affine> = odd.iter().map(|lane| points[*lane]).collect();
+            for (((point, inverse), slope), middle) in
+                points.iter_mut().zip(&self.runs).zip(&self.slopes).zip(&self.middles)
+            {
+                let slope = fp2::sub(&fp2::mul(&fp2::add(&point.y, &point.y), inverse), slope);
+                *point = third(point, middle, &slope);
+            }
+            if !odd.is_empty() {
+                let odd_others: Vec<blst_p2_affine> = odd.iter().map(|lane| others[*lane]).collect();
+                self.double(&mut odd_points);
+                self.add(&mut odd_points, &odd_others);
+                odd.iter().zip(odd_points).for_each(|(lane, point)| points[*lane] = point);
+            }
+        }
+    }
+
+    /// Takes each point times `factor`, which is at least 1, and adds the one at its place in `others`.
+    pub(super) fn times_and_add(&mut self, points: &mut [blst_p2_affine], factor: u8, others: &[blst_p2_affine]) {
+        let digits = signed_digits(factor);
+        let Some((last, between)) = digits.get(1..).and_then(<[i8]>::split_last) else {
+            return self.add(points, others);
+        };
+        let base = points.to_vec();
+        let minus = if digits.contains(&-1) { base.iter().map(negated).collect() } else { Vec::new() };
+        for digit in between {
+            match digit {
+                0 => self.double(points),
+                1 => self.double_and_add(points, &base),
+                _ => self.double_and_add(points, &minus),
+            }
+        }
+        match last {
+            0 => return self.double_and_add(points, others),
+            1 => self.double_and_add(points, &base),
+            _ => self.double_and_add(points, &minus),
+        }
+        self.add(points, others);
+    }
+
+    /// Takes the first point times 1, the second times 2, and so on.
+    pub(super) fn times_counting(&mut self, points: &mut [blst_p2_affine]) {
+        let base = points.to_vec();
+        let digits: Vec<Vec<i8>> = (1..=u8::MAX).map(signed_digits).take(points.len()).collect();
+        let longest = digits.last().map_or(0, Vec::len);
+        let (mut doubled, mut added) = (Vec::new(), Vec::new());
+        for after in (0..longest.saturating_sub(1)).rev() {
+            // Each lane's digit with so many after it, from where its second begins.
+            let digit = |lane: usize| {
+                let digits: &[i8] = &digits[lane];
+                digits.len().checked_sub(after + 1).filter(|place| *place > 0).map(|place| digits[place])
+            };
+            let with = |wanted: fn(i8) -> bool| {
+                (0..base.len()).filter(|lane| digit(*lane).is_some_and(wanted)).collect::<Vec<usize>>()
+            };
+            let (alone, both) = (with(|digit| digit == 0), with(|digit| digit != 0));
+            doubled.clear();
+            doubled.extend(alone.iter().map(|lane| points[*lane]));
+            self.double(&mut doubled);
+            alone.iter().zip(&doubled).for_each(|(lane, point)| points[*lane] = *point);
+            added.clear();
+            added.extend(both.iter().map(|lane| points[*lane]));
+            let signed = |lane: usize| if digit(lane) == Some(1) { base[lane] } else { negated(&base[lane]) };
+            let others: Vec<blst_p2_affine> = both.iter().map(|lane| signed(*lane)).collect();
+            self.double_and_add(&mut added, &others);
+            both.iter().zip(&added).for_each(|(lane, point)| points[*lane] = *point);
+        }
+    }
+
+    /// The sums of the groups that the points come in, one after the other; `sizes` says how many there are of each. An empty
+    /// group's sum is the identity.
+    pub(super) fn sum_groups(&mut self, mut points: Vec<blst_p2_affine>, sizes: &[usize]) -> Vec<blst_p2_affine> {
+        let mut sizes = sizes.to_vec();
+        let (mut left, mut right, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        // In each round every group is folded upon itself: two neighbours become one. The results move to the front, where
+        // everything has been read by then.
+        while sizes.iter().any(|size| *size > 1) {
+            let (mut from, mut to) = (0, 0);
+            for size in &mut sizes {
+                let mut pairs = points[from..from + *size].chunks_exact(2);
+                for pair in &mut pairs {
+                    left.push(pair[0]);
+                    right.push(pair[1]);
+                    places.push(to);
+                    to += 1;
+                }
+                if let [single] = *pairs.remainder() {
+                    points[to] = single;
+                    to += 1;
+                }
+                from += *size;
+                *size = size.div_ceil(2);
+                if left.len() >= BLOCK {
+                    self.fold(&mut points, &mut left, &mut right, &mut places);
+                }
+            }
+            self.fold(&mut points, &mut left, &mut right, &mut places);
+            points.truncate(to);
+        }
+        let mut points = points.into_iter();
+        sizes.iter().map(|size| if *size == 0 { None } else { points.next() }.unwrap_or_default()).collect()
+    }
+
+    /// Adds `left` and `right`, and puts the sums where they belong.
+    fn fold(
+        &mut self,
+        points: &mut [blst_p2_affine],
+        left: &mut Vec<blst_p2_affine>,
+        right: &mut Vec<blst_p2_affine>,
+        places: &mut Vec<usize>,
+    ) {
+        self.add(left, right);
+        right.clear();
+        places.drain(..).zip(left.drain(..)).for_each(|(place, sum)| points[place] = sum);
+    }
+}
+
+/// The digits -1, 0 and 1 of a number other than zero, the highest first: the form in which no two neighbours are both
+/// other than zero.
+fn signed_digits(number: u8) -> Vec<i8> {
+    let mut rest = i32::from(number);
+    let mut digits = Vec::with_capacity(9);
+    while rest != 0 {
+        let digit = if rest & 1 == 0 { 0 } else { 2 - (rest & 3) };
+        digits.push(digit as i8);
+        rest = (rest - digit) / 2;
+    }
+    digits.reverse();
+    digits
+}
+
+pub(super) fn negated(point: &blst_p2_affine) -> blst_p2_affine {
+    blst_p2_affine { x: point.x, y: fp2::negated_if(&point.y, true) }
+}
+
+/// The identity has both coordinates zero, which no point of the curve has.
+#[inline(always)]
+pub(super) fn is_identity(point: &blst_p2_affine) -> bool {
+    fp2::is_zero(&point.x) && fp2::is_zero(&point.y)
+}
+
+fn is_tangent(point: &blst_p2_affine, other: &blst_p2_affine) -> bool {
+    point == other && !is_identity(point)
+}
+
+/// Twice a point, from the inverse of twice its ordinate.
+#[inline(always)]
+fn tangent(point: &blst_p2_affine, inverse: &blst_fp2) -> blst_p2_affine {
+    let square = fp2::square(&point.x);
+    let rise = fp2::add(&fp2::add(&square, &square), &square);
+    third(point, &point.x, &fp2::mul(&rise, inverse))
+}
+
+/// The third point on the line through a point and another abscissa, mirrored.
+#[inline(always)]
+fn third(point: &blst_p2_affine, other_x: &blst_fp2, slope: &blst_fp2) -> blst_p2_affine {
+    let x = fp2::sub(&fp2::sub(&fp2::square(slope), &point.x), other_x);
+    let y = fp2::sub(&fp2::mul(slope, &fp2::sub(&point.x, &x)), &point.y);
+    blst_p2_affine { x, y }
+}
