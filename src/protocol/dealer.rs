@@ -1,22 +1,24 @@
 //! One dealer as one member sees it: its vector, its share for us, and the complaints about it.
 //!
-//! Taking a message in is cheap and never touches the curve. What needs curve arithmetic waits until it is settled; see
-//! [`Dealer::claims`].
+//! Taking a message in is cheap and never touches the curve. What needs curve arithmetic waits until it has been worked out; see
+//! [`Dealer::case`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Phase;
 use super::fault::{Disqualification, Remark};
 use super::message;
-use crate::bls::{CommitmentVector, G2Point, Index, Scalar, UncheckedVector, VectorEncoding};
+use super::work::{Case, Claim, ClaimKind, Claimed};
+use crate::bls::{CommitmentVector, Index, Scalar, VectorEncoding, VectorError};
 
 /// A dealer's commitment vector, on its way to being trusted.
 #[cfg_attr(feature = "simulator", derive(Clone))]
 enum Vector {
     Missing,
     /// The right number of bytes; nothing else is known.
-    Unjudged(Vec<u8>),
-    Valid(CommitmentVector),
+    Unjudged(Arc<[u8]>),
+    Valid(Arc<CommitmentVector>),
 }
 
 /// The dealer's share for us.
@@ -48,20 +50,6 @@ enum Answer {
     /// Held against the vector once both vector and complaint are there.
     Unjudged(Scalar),
     Correct,
-}
-
-/// An equation to check: `g2^share` must be the value of the vector at the member's abscissa.
-pub(super) struct Claim {
-    pub(super) about: ClaimKind,
-    pub(super) image: G2Point,
-    pub(super) share: Scalar,
-}
-
-/// What a claim decides.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClaimKind {
-    OwnShare,
-    Answer(Index),
 }
 
 #[cfg_attr(feature = "simulator", derive(Clone))]
@@ -103,7 +91,7 @@ impl Dealer {
         self.verdict.as_ref()
     }
 
-    pub(super) fn vector(&self) -> Option<&CommitmentVector> {
+    pub(super) fn vector(&self) -> Option<&Arc<CommitmentVector>> {
         match &self.vector {
             Vector::Valid(vector) => Some(vector),
             _ => None,
@@ -187,7 +175,7 @@ impl Dealer {
         if !readable {
             return Err(Disqualification::VectorLength { bytes: body.len(), expected: points });
         }
-        self.vector = Vector::Unjudged(body.to_vec());
+        self.vector = Vector::Unjudged(body.into());
         Ok(None)
     }
 
@@ -225,44 +213,43 @@ impl Dealer {
         Ok(None)
     }
 
-    /// Decodes the vector and checks that its points are in the group, if that has not been done.
-    pub(super) fn judge_vector(&mut self) -> Result<(), Disqualification> {
-        if self.verdict.is_some() {
-            return Ok(());
-        }
-        if let Vector::Unjudged(bytes) = &self.vector {
-            let vector = UncheckedVector::decode(bytes, self.threshold + 1)
-                .and_then(UncheckedVector::check_subgroup)
-                .map_err(Disqualification::VectorInvalid)?;
-            self.vector = Vector::Valid(vector);
+    /// What there is to find out with curve arithmetic: a vector that has not been judged, and claims that are ready, for which
+    /// vector, share and, for an answer, its complaint are all there.
+    pub(super) fn case(&self) -> Option<Case> {
+        let vector = match (&self.verdict, &self.vector) {
+            (Some(_), _) | (None, Vector::Missing) => return None,
+            (None, Vector::Unjudged(bytes)) => Claimed::Bytes(Arc::clone(bytes)),
+            (None, Vector::Valid(vector)) => Claimed::Valid(Arc::clone(vector)),
+        };
+        let own = match &self.share {
+            Share::Unjudged(share) => Some(Claim { about: ClaimKind::OwnShare, share: share.clone() }),
+            _ => None,
+        };
+        let answers = self.answered.iter().filter_map(|complainer| match &self.complaints.get(complainer)?.answer {
+            Answer::Unjudged(share) => Some(Claim { about: ClaimKind::Answer(*complainer), share: share.clone() }),
+            _ => None,
+        });
+        let claims: Vec<Claim> = own.into_iter().chain(answers).collect();
+        let nothing = matches!(vector, Claimed::Valid(_)) && claims.is_empty();
+        (!nothing).then_some(Case { dealer: self.index, vector, claims })
+    }
+
+    /// What came of the vector, unless that has been found out before.
+    pub(super) fn settle_vector(
+        &mut self,
+        found: Result<Arc<CommitmentVector>, VectorError>,
+    ) -> Result<(), Disqualification> {
+        if self.verdict.is_none() && matches!(self.vector, Vector::Unjudged(_)) {
+            self.vector = Vector::Valid(found.map_err(Disqualification::VectorInvalid)?);
         }
         Ok(())
     }
 
-    /// The equations that are ready to be checked: vector, share and, for an answer, its complaint are all there.
-    pub(super) fn claims(&self) -> Vec<Claim> {
-        let (None, Some(vector)) = (&self.verdict, self.vector()) else {
-            return Vec::new();
-        };
-        let own = match &self.share {
-            Share::Unjudged(share) => {
-                Some(Claim { about: ClaimKind::OwnShare, image: vector.evaluate(self.me), share: share.clone() })
-            }
-            _ => None,
-        };
-        let answers = self.answered.iter().filter_map(|complainer| match &self.complaints.get(complainer)?.answer {
-            Answer::Unjudged(share) => Some(Claim {
-                about: ClaimKind::Answer(*complainer),
-                image: vector.evaluate(*complainer),
-                share: share.clone(),
-            }),
-            _ => None,
-        });
-        own.into_iter().chain(answers).collect()
-    }
-
-    /// What came of a claim.
+    /// What came of a claim, unless it does not stand any more.
     pub(super) fn settle_claim(&mut self, claim: Claim, holds: bool) -> Result<Option<Remark>, Disqualification> {
+        if self.verdict.is_some() || !self.stands(&claim) {
+            return Ok(None);
+        }
         match claim.about {
             ClaimKind::OwnShare if holds => self.share = Share::Valid(claim.share),
             ClaimKind::OwnShare => {
@@ -280,6 +267,23 @@ impl Dealer {
             ClaimKind::Answer(complainer) => return Err(Disqualification::AnswerWrong { complainer }),
         }
         Ok(None)
+    }
+
+    /// Whether what the claim is about is still waiting to be judged.
+    fn stands(&self, claim: &Claim) -> bool {
+        let waiting = match claim.about {
+            ClaimKind::OwnShare => match &self.share {
+                Share::Unjudged(share) => Some(share),
+                _ => None,
+            },
+            ClaimKind::Answer(complainer) => {
+                match self.complaints.get(&complainer).map(|complaint| &complaint.answer) {
+                    Some(Answer::Unjudged(share)) => Some(share),
+                    _ => None,
+                }
+            }
+        };
+        waiting.is_some_and(|share| share.ct_eq(&claim.share))
     }
 
     /// Whether a complaint is called for by what came from the dealer; the caller adds one for a share that is missing.

@@ -11,9 +11,11 @@
 //!
 //! # Two steps
 //!
-//! **Taking a message in and settling it are two steps.** `take_*` sorts a message and makes the remarks and verdicts
-//! that cost nothing; [`Participant::settle`] does the curve arithmetic for whatever is pending, with randomness handed to
-//! it, and the phase ends settle by themselves. When a host settles changes no verdict.
+//! **Taking a message in and judging it are two steps.** `take_*` sorts a message and makes the remarks and verdicts that
+//! cost nothing. The curve arithmetic for whatever is pending is handed out as a [`Work`], which can be done on any thread, at any
+//! time, and its [`Findings`] are [applied](Participant::apply) when they are there; [`Participant::settle`] does both at once, and
+//! the phase ends do so by themselves with what is left. The keys are handed out likewise ([`Participant::conclude`]). When a host
+//! has the work done changes no verdict.
 //!
 //! # One sequence for all
 //!
@@ -32,8 +34,10 @@ mod fault;
 mod message;
 mod outcome;
 mod participant;
+mod work;
 
 pub use fault::{Disqualification, Remark};
 pub use message::{Broadcast, encode_answer, encode_complaint, encode_share, encode_vector};
-pub use outcome::{Failure, Keys, OurShare, Outcome};
+pub use outcome::{Conclusion, Failure, Keys, OurShare, Outcome};
 pub use participant::{Error, Output, Parameters, Participant, Phase};
+pub use work::{Findings, KeyWork, WORK_POINTS, Work};

@@ -1,13 +1,11 @@
 //! One member of a run: `n` dealers' instances side by side, and our own dealing.
 
-use super::dealer::{Claim, Dealer};
+use super::dealer::Dealer;
 use super::fault::{Disqualification, Remark};
 use super::message::{self, Broadcast};
-use super::outcome::{Failure, Keys, OurShare, Outcome};
-use crate::bls::{
-    CommitmentVector, Effort, Index, Polynomial, PublicKey, Scalar, SecretKey, SeedError, VectorEncoding,
-    share_matches, shares_match_all,
-};
+use super::outcome::{Conclusion, Failure, Outcome};
+use super::work::{Claim, Finding, Findings, KeyWork, WORK_POINTS, Work};
+use crate::bls::{Effort, Index, Polynomial, Scalar, SeedError, VectorEncoding};
 use crate::committee::{MAX_MEMBERS, MIN_MEMBERS};
 use crate::secret::SecretBytes;
 
@@ -102,6 +100,7 @@ pub struct Participant {
     dealers: Vec<Dealer>,
     /// `None` for a member that receives and does not deal.
     polynomial: Option<Polynomial>,
+    effort: Effort,
 }
 
 impl Participant {
@@ -145,7 +144,12 @@ impl Participant {
             return Err(Error::Parameters(parameters));
         }
         let dealers = Index::all(size).map(|index| Dealer::new(index, &parameters)).collect();
-        Ok(Participant { parameters, phase: Phase::Sharing, dealers, polynomial: None })
+        Ok(Participant { parameters, phase: Phase::Sharing, dealers, polynomial: None, effort: Effort::ONE_THREAD })
+    }
+
+    /// Spends this on its work from here on; a new member works on one thread. No verdict depends on it.
+    pub fn spending(self, effort: Effort) -> Self {
+        Participant { effort, ..self }
     }
 
     /// Lets go of what this member has dealt, its share for itself included, and answers no complaint from here on. For a
@@ -248,26 +252,54 @@ impl Participant {
         })
     }
 
-    /// Judges whatever is pending: decodes vectors, checks shares and answers against them, and complains where that is
-    /// called for. All checks are made at once with a random combination of `randomness` (fresh, 32 bytes, unknown to
-    /// the senders when they spoke); only if that fails are they made one by one, so the verdicts are always exact.
-    pub fn settle(&mut self, randomness: &[u8; 32]) -> Vec<Output> {
+    /// The next part of what is pending: vectors to decode and check, shares and answers to hold against them; `None` if
+    /// nothing is. Until its findings have been [applied](Self::apply), the same is handed out again.
+    pub fn work(&self) -> Option<Work> {
+        self.all_work(1).pop()
+    }
+
+    /// What is pending, in at most so many parts.
+    fn all_work(&self, parts: usize) -> Vec<Work> {
+        let mut all: Vec<Work> = Vec::new();
+        if self.phase == Phase::Ended {
+            return all;
+        }
+        let (me, points, effort) = (self.parameters.me, self.parameters.threshold + 1, self.effort);
+        let mut room = 0;
+        for case in self.dealers.iter().filter_map(Dealer::case) {
+            let cost = case.points(points);
+            if cost > room && all.len() == parts {
+                break;
+            }
+            match all.last_mut().filter(|_| cost <= room) {
+                Some(work) => {
+                    work.cases.push(case);
+                    room -= cost;
+                }
+                None => {
+                    all.push(Work { me, points, effort, cases: vec![case] });
+                    room = WORK_POINTS.saturating_sub(cost);
+                }
+            }
+        }
+        all
+    }
+
+    /// Judges by what has been found out, as far as it still stands, and complains where that is called for.
+    pub fn apply(&mut self, findings: Findings) -> Vec<Output> {
         let mut outputs = Vec::new();
         if self.phase == Phase::Ended {
             return outputs;
         }
-        let mut claims: Vec<(Index, Claim)> = Vec::new();
-        for index in Index::all(self.parameters.size) {
+        let mut claims = Vec::new();
+        for Finding { dealer: index, vector, claims: found } in findings.0 {
             let Some(dealer) = self.dealer(index) else { continue };
-            match dealer.judge_vector() {
-                Ok(()) => claims.extend(dealer.claims().into_iter().map(|claim| (index, claim))),
+            match dealer.settle_vector(vector) {
+                Ok(()) => claims.extend(found.into_iter().map(|(claim, holds)| (index, claim, holds))),
                 Err(reason) => outputs.extend(self.disqualify(index, reason)),
             }
         }
-        let equations: Vec<_> = claims.iter().map(|(_, claim)| (claim.image, &claim.share)).collect();
-        let all_hold = shares_match_all(&equations, randomness, Effort::ONE_THREAD);
-        for (index, claim) in claims {
-            let holds = all_hold || share_matches(&claim.image, &claim.share);
+        for (index, claim, holds) in claims {
             outputs.extend(self.settle_claim(index, claim, holds));
         }
         if self.phase < Phase::Answering {
@@ -275,6 +307,12 @@ impl Participant {
             outputs.extend(complaints.filter_map(Dealer::complain).map(Output::Broadcast));
         }
         outputs
+    }
+
+    /// Does all the work there is, here and now, with `randomness` (fresh, 32 bytes, unknown to the senders when they spoke).
+    pub fn settle(&mut self, randomness: &[u8; 32]) -> Vec<Output> {
+        let findings = self.all_work(usize::MAX).into_iter().flat_map(|work| work.run(randomness).0).collect();
+        self.apply(Findings(findings))
     }
 
     /// Ends phase 1 or phase 2, after everything the board holds for that phase has been taken in.
@@ -343,6 +381,15 @@ impl Participant {
     /// # Errors
     /// Phases 1 and 2 have not both ended, or the run has ended before.
     pub fn finish(&mut self, randomness: &[u8; 32]) -> Result<(Outcome, Vec<Output>), Error> {
+        let (Conclusion { qualified, disqualified, keys }, outputs) = self.conclude(randomness)?;
+        Ok((Outcome { qualified, disqualified, result: keys.and_then(KeyWork::run) }, outputs))
+    }
+
+    /// [`finish`](Self::finish) without the keys, which are left as work.
+    ///
+    /// # Errors
+    /// As `finish`.
+    pub fn conclude(&mut self, randomness: &[u8; 32]) -> Result<(Conclusion, Vec<Output>), Error> {
         if self.phase != Phase::Answering {
             return Err(Error::WrongPhase { what: "ending the run", phase: self.phase });
         }
@@ -357,11 +404,11 @@ impl Participant {
         let disqualified = self.disqualified();
         let qualified: Vec<Index> =
             self.indexed().filter(|(_, dealer)| dealer.verdict().is_none()).map(|(index, _)| index).collect();
-        let result = self.keys(&qualified, disqualified.len());
-        Ok((Outcome { qualified, disqualified, result }, outputs))
+        let keys = self.keys(&qualified, disqualified.len());
+        Ok((Conclusion { qualified, disqualified, keys }, outputs))
     }
 
-    fn keys(&self, qualified: &[Index], disqualified: usize) -> Result<Keys, Failure> {
+    fn keys(&self, qualified: &[Index], disqualified: usize) -> Result<KeyWork, Failure> {
         let Parameters { size, threshold, me, .. } = self.parameters;
         if disqualified > threshold {
             return Err(Failure::TooManyDisqualified { disqualified, threshold, size });
@@ -370,48 +417,33 @@ impl Participant {
         if qualified.len() <= threshold {
             return Err(too_few);
         }
-        let dealers = || qualified.iter().filter_map(|index| self.dealers.get(usize::from(*index)));
-        // A dealer without a vector has been disqualified at the end of phase 1, so there is one for each.
-        let sum = CommitmentVector::sum(dealers().filter_map(Dealer::vector)).ok_or(too_few)?;
-        let group_key = PublicKey::from(sum.constant_term());
-        let key_shares: Vec<PublicKey> = sum.evaluate_all(size).into_iter().map(PublicKey::from).collect();
-        let missing: Vec<Index> = qualified
-            .iter()
-            .filter(|index| self.dealers.get(usize::from(**index)).is_none_or(|dealer| dealer.valid_share().is_none()))
-            .copied()
-            .collect();
-        let share = if missing.is_empty() {
-            let mut share = Scalar::zero();
-            dealers().filter_map(Dealer::valid_share).for_each(|part| share += part);
-            let expected = key_shares.get(usize::from(me)).copied();
-            match SecretKey::from_scalar(share) {
-                None => return Err(Failure::ShareIsZero),
-                Some(key) if Some(key.public_key()) == expected => OurShare::Held(key),
-                Some(_) => OurShare::Inconsistent,
-            }
-        } else {
-            OurShare::Missing(missing)
-        };
-        if group_key.is_identity() {
-            return Err(Failure::GroupKeyIsIdentity);
-        }
-        let identity_shares =
-            Index::all(size).zip(&key_shares).filter(|(_, key)| key.is_identity()).map(|(index, _)| index).collect();
-        Ok(Keys { group_key, key_shares, identity_shares, share })
+        let dealers = || self.indexed().filter(|(_, dealer)| dealer.verdict().is_none());
+        let missing: Vec<Index> =
+            dealers().filter(|(_, dealer)| dealer.valid_share().is_none()).map(|(index, _)| index).collect();
+        let mut share = Scalar::zero();
+        dealers().filter_map(|(_, dealer)| dealer.valid_share()).for_each(|part| share += part);
+        Ok(KeyWork {
+            size,
+            me,
+            effort: self.effort,
+            // A dealer without a vector has been disqualified at the end of phase 1, so there is one for each.
+            vectors: dealers().filter_map(|(_, dealer)| dealer.vector().cloned()).collect(),
+            share: if missing.is_empty() { Ok(share) } else { Err(missing) },
+            without: too_few,
+        })
     }
 
     /// Judges what is pending of one dealer, claim by claim.
     fn judge(&mut self, index: Index) -> Vec<Output> {
+        let (me, points) = (self.parameters.me, self.parameters.threshold + 1);
         let Some(dealer) = self.dealer(index) else { return Vec::new() };
-        if let Err(reason) = dealer.judge_vector() {
-            return self.disqualify(index, reason).into_iter().collect();
+        let Some(Finding { vector, claims, .. }) = dealer.case().map(|case| case.run(me, points)) else {
+            return Vec::new();
+        };
+        match dealer.settle_vector(vector) {
+            Ok(()) => claims.into_iter().filter_map(|(claim, holds)| self.settle_claim(index, claim, holds)).collect(),
+            Err(reason) => self.disqualify(index, reason).into_iter().collect(),
         }
-        let mut outputs = Vec::new();
-        for claim in dealer.claims() {
-            let holds = share_matches(&claim.image, &claim.share);
-            outputs.extend(self.settle_claim(index, claim, holds));
-        }
-        outputs
     }
 
     fn settle_claim(&mut self, index: Index, claim: Claim, holds: bool) -> Option<Output> {
@@ -430,7 +462,7 @@ impl Participant {
     #[cfg(feature = "simulator")]
     pub(crate) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Participant { parameters, phase, dealers, polynomial } = self;
+        let Participant { parameters, phase, dealers, polynomial, effort: _ } = self;
         format!("{parameters:?}").hash(to);
         phase.hash(to);
         dealers.iter().for_each(|dealer| dealer.digest(to));
