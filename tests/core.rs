@@ -31,6 +31,10 @@ struct Node {
     /// Answers to reads that are on their way.
     pages: VecDeque<Input>,
     reading: Option<ReadRequest>,
+    /// The last read whose last page it has taken.
+    finished: Option<ReadId>,
+    /// The results of computations that have not been told yet.
+    computed: VecDeque<Input>,
     ended: Vec<View>,
     report: Option<RunReport>,
 }
@@ -60,6 +64,8 @@ impl World {
             private: Vec::new(),
             pages: VecDeque::new(),
             reading: None,
+            finished: None,
+            computed: VecDeque::new(),
             ended: Vec::new(),
             report: None,
         };
@@ -90,7 +96,7 @@ impl World {
                 return;
             }
             let number = busy[self.choose(busy.len())];
-            let kind = self.choose(3);
+            let kind = self.choose(4);
             let node = &mut self.nodes[number];
             let input = match kind {
                 0 if node.core.wants_private() && !node.private.is_empty() => {
@@ -99,6 +105,7 @@ impl World {
                     Input::Private(Delivery { from, message, receipt: Receipt::none() })
                 }
                 1 if !node.pages.is_empty() => node.pages.pop_front().unwrap(),
+                2 if !node.computed.is_empty() => node.computed.pop_front().unwrap(),
                 _ => match node.events.pop_front() {
                     Some(event) => Input::Event(
                         Box::new(event.clone()),
@@ -113,21 +120,28 @@ impl World {
 
     fn has_work(&self, number: usize) -> bool {
         let node = &self.nodes[number];
-        !node.events.is_empty() || !node.pages.is_empty() || (node.core.wants_private() && !node.private.is_empty())
+        let waits = !node.events.is_empty() || !node.pages.is_empty() || !node.computed.is_empty();
+        waits || (node.core.wants_private() && !node.private.is_empty())
     }
 
     fn step(&mut self, number: usize, input: Input) {
-        let finishes = match &input {
-            Input::Page { read, last: true, .. } => Some(*read),
-            _ => None,
-        };
         let reading_before = self.nodes[number].reading;
+        if let Input::Page { read, last: true, .. } = &input
+            && reading_before.is_some_and(|reading| reading.id == *read)
+        {
+            self.nodes[number].finished = Some(*read);
+        }
         let step = self.nodes[number].core.step(input).expect("nothing that others do stops a node");
         let effects = step.persist(&self.nodes[number].state).unwrap();
         for effect in effects {
             match effect {
                 Effect::Confirm(receipt) => receipt.confirm(),
                 Effect::SelfTest { .. } => {}
+                Effect::Compute { id, task } => {
+                    assert!(self.nodes[number].computed.is_empty(), "two computations for one run");
+                    let result = task.run();
+                    self.nodes[number].computed.push_back(Input::Computed { id, result });
+                }
                 // In this world what is lost stays lost.
                 Effect::SendPrivate { message, .. } if message.kind == PrivateKind::ShareRequest => {}
                 Effect::SendPrivate { to, message } => {
@@ -157,9 +171,10 @@ impl World {
                 Effect::Submit { result, .. } => self.submissions.push(result),
                 Effect::EndRun(_) => self.nodes[number].reading = None,
                 Effect::Report(EngineEvent::PhaseEnded { view, .. }) => {
-                    // A phase ends in the very step that takes the last page of its final read, and in no other.
+                    // A phase ends after the last page of its final read, with nothing read and nothing computed in between.
                     let read = reading_before.expect("a phase ended without a read");
-                    assert_eq!(finishes, Some(read.id));
+                    assert_eq!(self.nodes[number].finished, Some(read.id));
+                    assert!(self.nodes[number].computed.is_empty());
                     assert!(read.must_succeed);
                     assert!(read.as_of.view >= view);
                     self.nodes[number].ended.push(view);

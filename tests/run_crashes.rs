@@ -497,6 +497,10 @@ impl World<'_> {
                 let messages = self.board[from_index as usize..as_of.height as usize].to_vec();
                 self.members[number].pages.push_back(Input::Page { read, messages, last: true });
             }
+            Effect::Compute { id, task } => {
+                let result = task.run();
+                self.members[number].pages.push_back(Input::Computed { id, result });
+            }
             Effect::Submit { result, .. } => self.results.push(result),
             Effect::EndRun(_) | Effect::SelfTest { .. } => {}
             Effect::Report(EngineEvent::RunEnded(report)) => {

@@ -7,12 +7,15 @@ use super::broker::{Broker, Directly, Verify};
 use super::event::{EngineEvent, PublicKeys, RunReport};
 use super::held::{Held, Word};
 use super::step::{Effect, Step};
-use crate::bls::{Index, SecretKey};
+use crate::bls::{Effort, Index, SecretKey};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::envelope::{PrivateKind, PrivateMessage};
 use crate::epoch::{EpochCounter, EpochSetup, View};
-use crate::protocol::{self, Broadcast, Keys, OurShare, Output, Parameters, Participant, Phase};
+use crate::protocol::{
+    self, Broadcast, Conclusion, Disqualification, Failure, Findings, Keys, OurShare, Output, Parameters, Participant,
+    Phase, Work,
+};
 use crate::store::{Dealing, Journal, KeyShare, ReceivedShare};
 
 /// Makes the epoch-scoped Controller, with its Broker, for each run.
@@ -21,6 +24,7 @@ pub struct ControllerFactory {
     me: NodeId,
     staking_key: SecretKey,
     verifier: Arc<dyn Verify>,
+    effort: Effort,
 }
 
 /// Why no Controller could be made.
@@ -40,7 +44,12 @@ pub enum StartError {
 impl ControllerFactory {
     /// Makes Controllers for this node.
     pub fn new(me: NodeId, staking_key: SecretKey) -> Self {
-        ControllerFactory { me, staking_key, verifier: Arc::new(Directly) }
+        ControllerFactory { me, staking_key, verifier: Arc::new(Directly), effort: Effort::ONE_THREAD }
+    }
+
+    /// What a run's curve work may cost from here on.
+    pub(super) fn spending(self, effort: Effort) -> Self {
+        ControllerFactory { effort, ..self }
     }
 
     /// Leaves the verification of broadcasts to somebody else.
@@ -84,7 +93,7 @@ impl ControllerFactory {
             _ => None,
         });
         let mut controller = Controller {
-            participant,
+            participant: participant.spending(self.effort),
             broker: Broker::verifying(setup, self.staking_key.clone(), Arc::clone(&self.verifier)),
             setup: setup.clone(),
             vector,
@@ -129,7 +138,13 @@ pub(super) struct Ending {
     pub(super) report: RunReport,
     pub(super) share: Option<KeyShare>,
     pub(super) result: DkgResult,
-    pub(super) effects: Vec<Effect>,
+}
+
+/// Who is in and who is out at the end of phase 3, while the keys are computed.
+#[cfg_attr(feature = "simulator", derive(Clone))]
+pub(super) struct Verdicts {
+    pub(super) qualified: Vec<Index>,
+    pub(super) disqualified: Vec<(Index, Disqualification)>,
 }
 
 impl Controller {
@@ -270,9 +285,14 @@ impl Controller {
         words.into_iter().filter_map(|word| self.say(word)).collect()
     }
 
-    /// Judges what is pending.
-    pub(super) fn settle(&mut self, randomness: &[u8; 32]) -> Vec<Effect> {
-        let outputs = self.participant.settle(randomness);
+    /// What there is to find out about the dealers.
+    pub(super) fn work(&self) -> Option<Work> {
+        self.participant.work()
+    }
+
+    /// Judges by what has been found out.
+    pub(super) fn apply(&mut self, findings: Findings) -> Vec<Effect> {
+        let outputs = self.participant.apply(findings);
         self.effects(outputs)
     }
 
@@ -288,13 +308,22 @@ impl Controller {
         Ok(effects)
     }
 
-    /// Ends phase 3 and the run.
-    pub(super) fn finish(&mut self, view: View, randomness: &[u8; 32]) -> Result<Ending, protocol::Error> {
-        let (outcome, outputs) = self.participant.finish(randomness)?;
+    /// Ends phase 3; the keys are left to compute.
+    pub(super) fn conclude(
+        &mut self,
+        view: View,
+        randomness: &[u8; 32],
+    ) -> Result<(Conclusion, Vec<Effect>), protocol::Error> {
+        let (conclusion, outputs) = self.participant.conclude(randomness)?;
         let mut effects = vec![self.phase_ended(Phase::Answering, view)];
         effects.extend(self.effects(outputs));
+        Ok((conclusion, effects))
+    }
+
+    /// Ends the run with what came of its keys.
+    pub(super) fn ending(&self, verdicts: Verdicts, keys: Result<Keys, Failure>) -> Ending {
         let me = self.participant.parameters().me;
-        let (keys, result, share) = match outcome.result {
+        let (keys, result, share) = match keys {
             Err(failure) => (Err(failure.to_string()), DkgResult::Empty, Err(failure.to_string())),
             Ok(Keys { group_key, key_shares, identity_shares, share }) => {
                 let index_map = self.setup.committee.iter().map(|(index, member)| (member.node_id, index)).collect();
@@ -312,12 +341,12 @@ impl Controller {
         };
         let report = RunReport {
             epoch: self.epoch(),
-            qualified: outcome.qualified,
-            disqualified: outcome.disqualified,
+            qualified: verdicts.qualified,
+            disqualified: verdicts.disqualified,
             keys,
             share: share.as_ref().map(|_| ()).map_err(String::clone),
         };
-        Ok(Ending { report, share: share.ok(), result, effects })
+        Ending { report, share: share.ok(), result }
     }
 
     /// Writes down what tells one state of a run from another. What the run was made for is left out: the caller's runs

@@ -4,16 +4,17 @@
 //! node does.
 
 use super::agenda::{Action, Agenda, CatchUp};
-use super::controller::{Controller, ControllerFactory, StartError};
+use super::controller::{Controller, ControllerFactory, StartError, Verdicts};
 use super::event::EngineEvent;
 use super::randomness::{Randomness, RandomnessError};
 use super::step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
-use crate::bls::{Index, PublicKey};
+use super::task::{Task, TaskId, TaskResult};
+use crate::bls::{Effort, Index, PublicKey};
 use crate::chain::DkgResult;
 use crate::committee::NodeId;
 use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, Snapshot, View};
 use crate::network::Delivery;
-use crate::protocol::{self, Phase};
+use crate::protocol::{self, Conclusion, Failure, Keys, Phase};
 use crate::store::{Dealing, EpochRecord, Journal, KeyStatus, TransitionError, recover};
 
 /// Views between two reads of the board within a phase, unless configured otherwise.
@@ -64,8 +65,23 @@ struct Run {
     record: EpochRecord,
     /// The read that is on, with what it was made for.
     reading: Option<(ReadId, Action)>,
+    /// The computation that is on.
+    computing: Option<TaskId>,
+    /// What comes when everything that has been taken in is judged.
+    then: Option<Then>,
+    /// Phase 3 is over, and the keys are being computed.
+    closing: Option<Verdicts>,
     /// The chain has already committed the epoch; our key is compared when the run ends.
     commit: Option<(EpochCommit, Vec<EpochRecord>)>,
+}
+
+/// What has to wait until everything that was read is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Then {
+    /// What we would say is complete.
+    CaughtUp,
+    /// A phase ends with this block.
+    EndPhase(Header),
 }
 
 /// How a node comes into a run.
@@ -94,6 +110,7 @@ pub struct Core {
     randomness: Box<dyn Randomness>,
     run: Option<Run>,
     last_read: ReadId,
+    last_task: TaskId,
     worked_off: View,
     finalized: View,
     standing: Option<Standing>,
@@ -108,10 +125,16 @@ impl Core {
             randomness,
             run: None,
             last_read: ReadId(0),
+            last_task: TaskId(0),
             worked_off: View(0),
             finalized: View(0),
             standing: None,
         }
+    }
+
+    /// What a run's curve work may cost, from the next run on; a new node's is done on one thread. No verdict depends on it.
+    pub fn spending(self, effort: Effort) -> Self {
+        Core { factory: self.factory.spending(effort), ..self }
     }
 
     /// The node.
@@ -153,10 +176,27 @@ impl Core {
             Input::Page { read, messages, last } => {
                 if let Some(run) = self.run.as_mut().filter(|run| run.awaits(read)) {
                     run.controller.take_board(&messages, &mut step);
-                    // Page by page, so that no step takes long and the end of a phase has little left to judge.
-                    step.extend(run.controller.settle(&challenge(&mut *self.randomness)?));
+                    // As soon as there is something to judge, so that the end of a phase has little left.
+                    self.compute(&mut step)?;
                     if last {
                         self.read_done(&mut step)?;
+                    }
+                }
+            }
+            Input::Computed { id, result } => {
+                if let Some(run) = self.run.as_mut().filter(|run| run.computing == Some(id)) {
+                    run.computing = None;
+                    match result {
+                        TaskResult::Judged(findings) => {
+                            step.extend(run.controller.apply(findings));
+                            self.compute(&mut step)?;
+                            self.work(&mut step)?;
+                        }
+                        TaskResult::Keys(keys) => {
+                            if let Some(verdicts) = run.closing.take() {
+                                self.finish_run(verdicts, *keys, &mut step)?;
+                            }
+                        }
                     }
                 }
             }
@@ -166,7 +206,7 @@ impl Core {
                 }
             }
         }
-        if self.run.as_ref().is_none_or(|run| run.reading.is_none()) {
+        if self.run.as_ref().is_none_or(|run| run.reading.is_none() && run.computing.is_none()) {
             self.worked_off = self.finalized;
         }
         Ok(step)
@@ -205,7 +245,7 @@ impl Core {
                 | ProtocolEvent::EpochFallbackExited { current, commit, .. } => (*current, Some(commit.clone())),
                 ProtocolEvent::BlockFinalized(_) => return,
             },
-            Input::Private(_) | Input::Page { .. } | Input::ReadGivenUp(_) => return,
+            Input::Private(_) | Input::Page { .. } | Input::ReadGivenUp(_) | Input::Computed { .. } => return,
         };
         let before = self.standing.take();
         let known = |of: EpochCounter| {
@@ -351,7 +391,17 @@ impl Core {
         step.dealing(dealing);
         step.report(controller.started());
         step.extend(effects);
-        self.run = Some(Run { controller, agenda, late_in_phase_1, record, reading: None, commit: None });
+        self.run = Some(Run {
+            controller,
+            agenda,
+            late_in_phase_1,
+            record,
+            reading: None,
+            computing: None,
+            then: None,
+            closing: None,
+            commit: None,
+        });
         Ok(())
     }
 
@@ -394,16 +444,62 @@ impl Core {
         }
         let late_in_phase_1 = middle_of_phase_1(&setup);
         let agenda = Agenda::resumed(&setup, &ends, head, self.poll_step, CatchUp::Now);
-        self.run = Some(Run { controller, agenda, late_in_phase_1, record, reading: None, commit: None });
+        self.run = Some(Run {
+            controller,
+            agenda,
+            late_in_phase_1,
+            record,
+            reading: None,
+            computing: None,
+            then: None,
+            closing: None,
+            commit: None,
+        });
         self.work(step)
     }
 
-    /// Does what is due, up to the next read of the board.
+    /// Asks for the next computation, unless one is on. Whether one is on now.
+    fn compute(&mut self, step: &mut Step) -> Result<bool, CoreError> {
+        let Some(run) = &mut self.run else { return Ok(false) };
+        if run.computing.is_none()
+            && let Some(work) = run.controller.work()
+        {
+            // Not before the work is fixed: whose messages it is about must not know it when they speak.
+            let randomness = challenge(&mut *self.randomness)?;
+            self.begin(Task::Judge { work, randomness }, step);
+        }
+        Ok(self.run.as_ref().is_some_and(|run| run.computing.is_some()))
+    }
+
+    fn begin(&mut self, task: Task, step: &mut Step) {
+        let Some(run) = &mut self.run else { return };
+        self.last_task = TaskId(self.last_task.0.wrapping_add(1));
+        run.computing = Some(self.last_task);
+        step.then(Effect::Compute { id: self.last_task, task: Box::new(task) });
+    }
+
+    /// Does what is due, up to the next read of the board or the next computation that has to be waited for.
     fn work(&mut self, step: &mut Step) -> Result<(), CoreError> {
         loop {
-            let Some(run) = &mut self.run else { return Ok(()) };
-            if run.reading.is_some() {
+            let Some(run) = &self.run else { return Ok(()) };
+            if run.reading.is_some() || run.closing.is_some() {
                 return Ok(());
+            }
+            if run.then.is_some() && self.compute(step)? {
+                return Ok(());
+            }
+            let Some(run) = &mut self.run else { return Ok(()) };
+            match run.then.take() {
+                Some(Then::CaughtUp) => {
+                    step.extend(run.controller.caught_up());
+                    step.extend(run.controller.requests());
+                    continue;
+                }
+                Some(Then::EndPhase(block)) => {
+                    self.end_phase(block, step)?;
+                    continue;
+                }
+                None => {}
             }
             match run.agenda.take_next() {
                 None => return Ok(()),
@@ -417,15 +513,31 @@ impl Core {
                         must_succeed: !matches!(action, Action::Poll(_)),
                     }));
                 }
-                Some(Action::EndPhase(block)) => {
-                    let randomness = challenge(&mut *self.randomness)?;
-                    if run.controller.phase() == Phase::Answering {
-                        return self.finish_run(block, &randomness, step);
-                    }
-                    let epoch = run.controller.epoch();
-                    let ended = run.controller.end_phase(block.view, &randomness);
-                    step.extend(ended.map_err(|error| CoreError::Protocol { epoch, error })?);
-                }
+                Some(Action::EndPhase(block)) => run.then = Some(Then::EndPhase(block)),
+            }
+        }
+    }
+
+    /// Ends the phase that is on; everything that counts in it has been judged.
+    fn end_phase(&mut self, block: Header, step: &mut Step) -> Result<(), CoreError> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        let epoch = run.controller.epoch();
+        let error = |error| CoreError::Protocol { epoch, error };
+        let randomness = challenge(&mut *self.randomness)?;
+        if run.controller.phase() != Phase::Answering {
+            step.extend(run.controller.end_phase(block.view, &randomness).map_err(error)?);
+            return Ok(());
+        }
+        let (conclusion, effects) = run.controller.conclude(block.view, &randomness).map_err(error)?;
+        let Conclusion { qualified, disqualified, keys } = conclusion;
+        let verdicts = Verdicts { qualified, disqualified };
+        step.extend(effects);
+        match keys {
+            Err(failure) => self.finish_run(verdicts, Err(failure), step),
+            Ok(work) => {
+                run.closing = Some(verdicts);
+                self.begin(Task::Keys(work), step);
+                Ok(())
             }
         }
     }
@@ -435,10 +547,7 @@ impl Core {
             && let Some((_, action)) = run.reading.take()
         {
             match action {
-                Action::CatchUp(_) => {
-                    step.extend(run.controller.caught_up());
-                    step.extend(run.controller.requests());
-                }
+                Action::CatchUp(_) => run.then = Some(Then::CaughtUp),
                 Action::Poll(block) if block.view >= run.late_in_phase_1 => step.extend(run.controller.requests()),
                 Action::Poll(_) | Action::FinalPoll(_) | Action::EndPhase(_) => {}
             }
@@ -446,13 +555,16 @@ impl Core {
         self.work(step)
     }
 
-    /// Phase 3 has ended: store the share, then submit the result; and let go of the run.
-    fn finish_run(&mut self, block: Header, randomness: &[u8; 32], step: &mut Step) -> Result<(), CoreError> {
-        let Some(mut run) = self.run.take() else { return Ok(()) };
+    /// The run is over and its keys are there, or are not: store the share, then submit the result; and let go of the run.
+    fn finish_run(
+        &mut self,
+        verdicts: Verdicts,
+        keys: Result<Keys, Failure>,
+        step: &mut Step,
+    ) -> Result<(), CoreError> {
+        let Some(run) = self.run.take() else { return Ok(()) };
         let epoch = run.controller.epoch();
-        let ending =
-            run.controller.finish(block.view, randomness).map_err(|error| CoreError::Protocol { epoch, error })?;
-        step.extend(ending.effects);
+        let ending = run.controller.ending(verdicts, keys);
         let key_error = |error| CoreError::Key { epoch, error };
         let reason = ending.report.keys.as_ref().err().or(ending.report.share.as_ref().err()).cloned();
         let record = match (ending.share, run.record.status()) {
@@ -570,14 +682,26 @@ impl Core {
     }
 
     /// Writes down what tells one state of a node from another. Left out are what a node is made with, randomness among
-    /// it, and the names of reads: all that counts is whether an answer bears the name of the read that is on.
+    /// it, and the names of reads and computations: all that counts is whether an answer bears the name of the one that is on.
     #[cfg(feature = "simulator")]
     pub(crate) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Core { factory: _, poll_step: _, randomness: _, run, last_read: _, worked_off, finalized, standing: _ } =
-            self;
+        let Core {
+            factory: _,
+            poll_step: _,
+            randomness: _,
+            run,
+            last_read: _,
+            last_task: _,
+            worked_off,
+            finalized,
+            standing: _,
+        } = self;
         (worked_off, finalized, run.is_some()).hash(to);
-        if let Some(Run { controller, agenda, late_in_phase_1: _, record, reading, commit }) = run {
+        if let Some(Run { controller, agenda, late_in_phase_1: _, record, reading, computing, then, closing, commit }) =
+            run
+        {
+            (computing.is_some(), then, closing.is_some()).hash(to);
             controller.digest(to);
             agenda.hash(to);
             record.digest(to);

@@ -12,7 +12,8 @@ use crate::network::NetworkError;
 /// The reactor's.
 pub(super) enum ReactorInput {
     Event(Box<ProtocolEvent>),
-    Board(Input),
+    /// What one of the threads that it commands has to say.
+    Answer(Input),
 }
 
 /// The whiteboard poller's.

@@ -8,7 +8,9 @@
 //!    ^       |         Step::persist(state) -> effects                   |
 //!    |       |                                                           |
 //!    |       +--> BrokerTunnel -> [ dkg-dispatch ] -> [ dkg-send-0.. ] -> Network
-//!    +----------- BrokerTunnel <- process() <---------------------------- Network
+//!    ^       +----------- BrokerTunnel <- process() <-------------------- Network
+//!    |
+//!    +--> [ dkg-compute ]  curve work, on several cores for moments
 //! ```
 //!
 //! # Which is which
@@ -48,6 +50,7 @@ mod retry;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod step;
+mod task;
 mod tunnel;
 mod whiteboard;
 
@@ -76,4 +79,5 @@ pub use randomness::{DEALING_SEED_BYTES, OsRandomness, Randomness, RandomnessErr
 pub use reactor::{EngineError, EventHandle, PRIVATE_BATCH, REACTOR_INBOX, ReactorConfig, ReactorEngine, ReactorParts};
 pub use retry::{FAILURES_BEFORE_NEXT, Failover, MAX_WAIT, RetryPolicy, WhiteboardConfig};
 pub use step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
+pub use task::{Task, TaskId, TaskResult};
 pub use tunnel::BrokerTunnel;

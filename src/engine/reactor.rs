@@ -11,8 +11,10 @@ use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::randomness::{OsRandomness, Randomness};
 use super::retry::WhiteboardConfig;
 use super::step::{Effect, Input, Recalled, Step};
+use super::task::{self, Task, TaskId};
 use super::tunnel::BrokerTunnel;
 use super::whiteboard;
+use crate::bls::Effort;
 use crate::chain::DkgContractClient;
 use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View};
 use crate::store::{DkgState, KeyCheck, KeyCheckError, KeyHealth, KeyVerdict, SafeKey, SelfTestError, StoreError};
@@ -26,6 +28,8 @@ pub const REACTOR_INBOX: usize = 1024;
 pub const PRIVATE_BATCH: usize = 50;
 /// Requests the poller's and the publisher's inboxes hold.
 const BOARD_INBOX: usize = 2048;
+/// Computations that wait: one for the run that is on, and some for runs that were replaced in the meantime.
+const TASK_INBOX: usize = 16;
 
 /// What makes the engine stop for good. Nothing that other members do leads here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,11 +69,18 @@ pub struct ReactorConfig {
     pub whiteboard: WhiteboardConfig,
     /// Whether to look for the current epoch's key at the start, and what to do without it; `None` starts in any case.
     pub key_check: Option<KeyCheck>,
+    /// What the curve work of a run may cost: how many threads for moments of it, and how sure its checks are.
+    pub effort: Effort,
 }
 
 impl Default for ReactorConfig {
     fn default() -> Self {
-        ReactorConfig { poll_step: DEFAULT_POLL_STEP, whiteboard: WhiteboardConfig::default(), key_check: None }
+        ReactorConfig {
+            poll_step: DEFAULT_POLL_STEP,
+            whiteboard: WhiteboardConfig::default(),
+            key_check: None,
+            effort: Effort::of_this_machine(),
+        }
     }
 }
 
@@ -164,6 +175,7 @@ impl ReactorEngine {
         let (reactor, reactor_inbox) = inbox(REACTOR_INBOX);
         let (poller, poller_inbox) = inbox(BOARD_INBOX);
         let (publisher, publisher_inbox) = inbox(BOARD_INBOX);
+        let (computer, computer_inbox) = inbox(TASK_INBOX);
         let failure: Signal<EngineError> = Signal::new();
         let fail = |what: &'static str| {
             let (failure, reactor) = (failure.clone(), reactor.clone());
@@ -173,26 +185,31 @@ impl ReactorEngine {
             }
         };
         let ReactorParts { config, snapshot, state, factory, clients, tunnel, randomness, observer } = parts;
-        let mut board = Board { poller, publisher, clients: clients.clone(), workers: Vec::new() };
+        let mut crew = Crew { poller, publisher, computer, clients: clients.clone(), workers: Vec::new() };
         let reading = {
             let (clients, reactor) = (clients.clone(), reactor.clone());
             move || whiteboard::poll(&poller_inbox, &clients, config.whiteboard, &reactor)
         };
-        board.workers.push(Worker::spawn("dkg-poller", reading, fail("whiteboard poller"))?);
+        crew.workers.push(Worker::spawn("dkg-poller", reading, fail("whiteboard poller"))?);
         let posting = {
             let clients = clients.clone();
             move || whiteboard::publish(&publisher_inbox, &clients, config.whiteboard)
         };
-        board.workers.push(Worker::spawn("dkg-publisher", posting, fail("whiteboard publisher"))?);
+        crew.workers.push(Worker::spawn("dkg-publisher", posting, fail("whiteboard publisher"))?);
+        let computing = {
+            let reactor = reactor.clone();
+            move || task::compute(&computer_inbox, &reactor)
+        };
+        crew.workers.push(Worker::spawn("dkg-compute", computing, fail("computing thread"))?);
         tunnel.connect_reactor(reactor.clone());
         let (worked_off, health) = (Arc::<AtomicU64>::default(), Health::default());
         let (ready, done) = (Signal::new(), Signal::new());
         let mut runner = Runner {
-            core: Core::new(factory, config.poll_step, randomness),
+            core: Core::new(factory, config.poll_step, randomness).spending(config.effort),
             state,
             tunnel,
             observer,
-            board,
+            crew,
             worked_off: Arc::clone(&worked_off),
             key_check: config.key_check,
             health: Arc::clone(&health),
@@ -203,7 +220,7 @@ impl ReactorEngine {
             let ran = catch_panic(|| runner.run(&reactor_inbox, snapshot, &is_ready))
                 .unwrap_or(Err(EngineError::Panicked("reactor")));
             drop(reactor_inbox);
-            let stopped = runner.board.stop();
+            let stopped = runner.crew.stop();
             drop(runner);
             let result = ran.and(failure.get().map_or(Ok(()), Err)).and(stopped.map_err(EngineError::from));
             if let Err(error) = &result {
@@ -263,7 +280,7 @@ impl ReactorEngine {
         for client in &self.clients {
             client.shutdown();
         }
-        // The reactor itself waits up to one limit for the two threads it commands.
+        // The reactor itself waits up to one limit for the threads it commands.
         self.worker.join_by(now() + STOP_LIMIT + STOP_LIMIT / 10)?;
         self.done.get().unwrap_or(Ok(()))
     }
@@ -277,29 +294,32 @@ impl Drop for ReactorEngine {
     }
 }
 
-/// The threads at the whiteboard, commanded by the reactor.
-struct Board {
+/// The threads that the reactor commands: two at the whiteboard, and one that computes.
+struct Crew {
     poller: Mailbox<PollerInput>,
     publisher: Mailbox<PublisherInput>,
+    computer: Mailbox<(TaskId, Box<Task>)>,
     clients: Vec<Arc<dyn DkgContractClient>>,
     workers: Vec<Worker>,
 }
 
-impl Board {
+impl Crew {
     fn stop(&mut self) -> Result<(), Stuck> {
         self.poller.stop();
         self.publisher.stop();
+        self.computer.stop();
         self.clients.iter().for_each(|client| client.shutdown());
         let deadline = now() + STOP_LIMIT;
         self.workers.drain(..).map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
     }
 }
 
-impl Drop for Board {
+impl Drop for Crew {
     /// An engine that could not be started whole leaves no thread waiting.
     fn drop(&mut self) {
         self.poller.stop();
         self.publisher.stop();
+        self.computer.stop();
     }
 }
 
@@ -309,7 +329,7 @@ struct Runner {
     state: DkgState,
     tunnel: BrokerTunnel,
     observer: Arc<dyn Observer>,
-    board: Board,
+    crew: Crew,
     worked_off: Arc<AtomicU64>,
     key_check: Option<KeyCheck>,
     health: Health,
@@ -341,7 +361,7 @@ impl Runner {
             self.take_private(inbox)?;
             match inbox.receive(None) {
                 Received::Message(ReactorInput::Event(event)) => self.event(event)?,
-                Received::Message(ReactorInput::Board(input)) => self.step(input)?,
+                Received::Message(ReactorInput::Answer(input)) => self.step(input)?,
                 Received::Woken => {}
                 Received::Stopped => return Ok(()),
             }
@@ -413,17 +433,18 @@ impl Runner {
                 receipt.confirm();
                 Ok(())
             }
-            Effect::Read(request) => self.board.poller.try_send(PollerInput::Read(request)),
+            Effect::Read(request) => self.crew.poller.try_send(PollerInput::Read(request)),
             Effect::Post { instance, content } => {
-                self.board.publisher.try_send(PublisherInput::Post { instance, content })
+                self.crew.publisher.try_send(PublisherInput::Post { instance, content })
             }
             Effect::Submit { instance, result } => {
-                self.board.publisher.try_send(PublisherInput::Submit { instance, result })
+                self.crew.publisher.try_send(PublisherInput::Submit { instance, result })
             }
+            Effect::Compute { id, task } => self.crew.computer.try_send((id, task)),
             Effect::EndRun(instance) => {
                 self.tunnel.end_run(instance.clone());
-                let poller = self.board.poller.try_send(PollerInput::Abandon);
-                poller.and(self.board.publisher.try_send(PublisherInput::EndRun(instance)))
+                let poller = self.crew.poller.try_send(PollerInput::Abandon);
+                poller.and(self.crew.publisher.try_send(PublisherInput::EndRun(instance)))
             }
             Effect::SelfTest { epoch, public_key } => {
                 if let SafeKey::Key(key) = self.state.safe_key(epoch)? {
@@ -438,7 +459,9 @@ impl Runner {
             }
         };
         if told == Err(Refused::Full) {
-            log::error!("the whiteboard's threads are too far behind; a request to them was dropped");
+            log::error!(
+                "the threads at the whiteboard, or the one that computes, are too far behind; a request was dropped"
+            );
         }
         Ok(())
     }

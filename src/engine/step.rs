@@ -1,6 +1,7 @@
 //! What goes into the core and what comes out of it: plain data.
 
 use super::event::EngineEvent;
+use super::task::{Task, TaskId, TaskResult};
 use crate::bls::PublicKey;
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
@@ -93,6 +94,13 @@ pub enum Input {
     },
     /// A read that need not succeed has been given up.
     ReadGivenUp(ReadId),
+    /// A computation is done.
+    Computed {
+        /// Which.
+        id: TaskId,
+        /// What came of it.
+        result: TaskResult,
+    },
 }
 
 /// Names one read of the board, so that an answer to an abandoned one is recognized.
@@ -140,6 +148,14 @@ pub enum Effect {
     },
     /// Read the board. Any read before is abandoned.
     Read(ReadRequest),
+    /// Compute something, and hand the result back as [`Input::Computed`]. There is one computation on for a run at most; one
+    /// that a crash cuts off is asked for again.
+    Compute {
+        /// Names the computation.
+        id: TaskId,
+        /// What to compute.
+        task: Box<Task>,
+    },
     /// A run has ended: stop reading for it, and let go of what still waits to be sent or posted (but not of its result).
     EndRun(InstanceId),
     /// A key has been committed: see that the share in the store signs for this public key share.

@@ -35,7 +35,7 @@ pub(super) fn poll(
             return;
         }
         let told = poller.tried(result, now(), random());
-        if told.is_some_and(|input| reactor.send(ReactorInput::Board(input)).is_err()) {
+        if told.is_some_and(|input| reactor.send(ReactorInput::Answer(input)).is_err()) {
             return;
         }
     }

@@ -92,6 +92,7 @@ impl Node {
             poll_step: chain.schedule().poll_step,
             whiteboard: WhiteboardConfig { base_wait, ..WhiteboardConfig::default() },
             key_check: config.key_check,
+            ..ReactorConfig::default()
         };
         let shared = Arc::new(Shared {
             me,

@@ -110,11 +110,11 @@ fn request(id: u64, height: usize, must_succeed: bool) -> PollerInput {
 fn next_page(reactor: &Inbox<ReactorInput>, current: u64) -> Option<(Vec<BoardMessage>, bool)> {
     loop {
         match reactor.receive(None) {
-            Received::Message(ReactorInput::Board(Input::Page { read, messages, last })) if read.0 == current => {
+            Received::Message(ReactorInput::Answer(Input::Page { read, messages, last })) if read.0 == current => {
                 return Some((messages, last));
             }
-            Received::Message(ReactorInput::Board(Input::ReadGivenUp(read))) if read.0 == current => return None,
-            Received::Message(ReactorInput::Board(Input::Page { read, .. } | Input::ReadGivenUp(read))) => {
+            Received::Message(ReactorInput::Answer(Input::ReadGivenUp(read))) if read.0 == current => return None,
+            Received::Message(ReactorInput::Answer(Input::Page { read, .. } | Input::ReadGivenUp(read))) => {
                 assert!(read.0 < current);
             }
             _ => panic!("the poller says nothing else"),

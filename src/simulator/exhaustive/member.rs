@@ -530,8 +530,18 @@ impl Member {
             other => other,
         };
         let mut core = core.fork(Box::new(Settled { member: self.me, start: state.starts }));
-        let step = core.step(input).map_err(|error| format!("a step fails: {error}"))?;
-        let effects = step.persist(&disk).map_err(|error| format!("the store refuses: {error}"))?;
+        let mut effects = Vec::new();
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let step = core.step(input).map_err(|error| format!("a step fails: {error}"))?;
+            for effect in step.persist(&disk).map_err(|error| format!("the store refuses: {error}"))? {
+                match effect {
+                    // Computed at once: what may come in between is what may come before.
+                    Effect::Compute { id, task } => next = Some(Input::Computed { id, result: task.run() }),
+                    other => effects.push(other),
+                }
+            }
+        }
         state.core = Some(Rc::new(core));
         state.stored = Rc::new(contents(&store)?);
         for effect in effects {
@@ -571,7 +581,7 @@ impl Member {
                 Effect::Report(EngineEvent::RunEnded(report)) => {
                     state.ending = Some(Arc::new(self.ending(*report, &disk, scene)?));
                 }
-                Effect::SelfTest { .. } | Effect::Report(_) => {}
+                Effect::SelfTest { .. } | Effect::Compute { .. } | Effect::Report(_) => {}
             }
         }
         let due = scene.ended_with(state.done());

@@ -205,6 +205,14 @@ impl World {
                 self.due_soon(member, PartOfNode::Outbox);
             }
             Effect::Confirm(receipt) => receipt.confirm(),
+            // Done at once, and told behind what waits already.
+            Effect::Compute { id, task } => {
+                let result = task.run();
+                self.on_process(member, |process| {
+                    process.inbox.push_back(Waiting::Board(Input::Computed { id, result }))
+                });
+                self.turn_soon(member);
+            }
             Effect::SelfTest { epoch, public_key } => {
                 let signs = self.nodes.get(&member).and_then(|node| match node.state.safe_key(epoch) {
                     Ok(SafeKey::Key(key)) => Some(key.self_test(&public_key).is_ok()),
