@@ -10,7 +10,7 @@ use blst::{blst_fp2, blst_p2_affine};
 use super::fp2;
 
 /// How many additions share an inversion: so many that it costs next to nothing, and so few that they stay in the cache.
-const BLOCK: usize = 256;
+const BLOCK: usize = 512;
 
 /// Adds points of E2, lane by lane. Keeps its scratch from one batch to the next.
 pub(super) struct Adder {

@@ -5,6 +5,9 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+/// The points that a thread has to get: for fewer it does not pay to start one.
+const MIN_POINTS: usize = 200;
+
 /// How likely it may be that a check of many points at once accepts one that it should refuse. Whoever makes the points
 /// cannot tell before whether it will, and cannot try twice; see [`CommitmentVector`](super::CommitmentVector).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,12 @@ impl Effort {
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let most = NonZeroUsize::new(Effort::MAX_THREADS).unwrap_or(NonZeroUsize::MIN);
         Effort { threads: threads.min(most), ..Effort::ONE_THREAD }
+    }
+
+    /// The same, on no more threads than so many points are worth.
+    pub(crate) fn for_points(self, points: usize) -> Effort {
+        let worth = NonZeroUsize::new(points / MIN_POINTS).unwrap_or(NonZeroUsize::MIN);
+        Effort { threads: self.threads.min(worth), ..self }
     }
 
     /// What `work` makes of each item, in their order. The threads end before this returns; where the system gives none, the

@@ -86,6 +86,11 @@ impl E2Point {
     pub(super) fn as_affine(&self) -> &blst_p2_affine {
         &self.0
     }
+
+    #[cfg(test)]
+    pub(super) fn from_affine(point: blst_p2_affine) -> E2Point {
+        E2Point(point)
+    }
 }
 
 /// A point of G2: on the curve and in the subgroup of order r. The identity is one.

@@ -85,6 +85,9 @@ mod index;
 mod keys;
 mod polynomial;
 mod scalar;
+#[cfg(test)]
+#[path = "../../tests/small_order/mod.rs"]
+mod small_order;
 mod subgroup;
 mod threshold;
 mod vector;

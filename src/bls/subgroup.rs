@@ -164,3 +164,70 @@ fn seed(random: &mut ChaCha20Rng) -> [u8; 32] {
     random.fill_bytes(&mut seed);
     seed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bls::vector::UncheckedVector;
+    use crate::bls::{Polynomial, small_order};
+
+    /// Tries of one pass that are counted.
+    const TRIES: u32 = 2000;
+
+    fn point(text: &str) -> E2Point {
+        let bytes = crate::hex::decode(text).unwrap();
+        UncheckedVector::decode(&bytes, 1).unwrap().points()[0]
+    }
+
+    fn honest(count: usize) -> Vec<E2Point> {
+        let vector = Polynomial::from_seed(&[1; 32], count - 1).unwrap().commit();
+        let bytes = vector.encode(crate::bls::VectorEncoding::Uncompressed);
+        UncheckedVector::decode(&bytes, count).unwrap().points().to_vec()
+    }
+
+    /// How often one pass of this shape takes the points for good.
+    fn accepted(points: &[E2Point], shape: Shape) -> u32 {
+        let mut seed = [0; 32];
+        rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed).unwrap();
+        let mut random = ChaCha20Rng::from_seed(seed);
+        (0..TRIES).map(|_| u32::from(pass(&[points], shape, &mut random))).sum()
+    }
+
+    /// Whether a count is what so many tries with this chance come to, within six standard deviations.
+    fn is_expected(count: u32, chance: f64) -> bool {
+        let (expected, tries) = (f64::from(TRIES) * chance, f64::from(TRIES));
+        (f64::from(count) - expected).abs() <= 6.0 * (tries * chance * (1.0 - chance)).sqrt()
+    }
+
+    #[test]
+    fn a_pass_takes_bad_points_for_good_as_often_as_theory_says_and_good_ones_always() {
+        assert_eq!(accepted(&honest(6), &[13, 13]), TRIES);
+        for (order, alone, within) in small_order::SMALL_ORDERS {
+            for bad in [alone, within] {
+                let mut points = honest(6);
+                points[2] = point(bad);
+                for (shape, chance) in [(&[13][..], 1.0 / 13.0), (&[9, 9], 1.0 / 81.0), (&[13, 13], 1.0 / 169.0)] {
+                    let count = accepted(&points, shape);
+                    assert!(is_expected(count, chance), "order {order}, shape {shape:?}: {count} of {TRIES}");
+                }
+                // Two that cancel pass where their digits are the same, or differ by a multiple of the order: no more often.
+                points[4] = E2Point::from_affine(negated(point(alone).as_affine()));
+                points[2] = point(alone);
+                let count = accepted(&points, &[13]);
+                assert!(is_expected(count, 1.0 / 13.0), "order {order}, a pair: {count} of {TRIES}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_plan_is_as_strong_as_asked_for_and_no_digit_is_drawn_from_more_than_thirteen() {
+        for (points, bits) in
+            [10, 60, 100, 1000, 5000, 32_131, 1 << 20].into_iter().flat_map(|n| [(n, 64.0), (n, 128.0)])
+        {
+            let Some(Plan { shape, passes }) = Plan::for_points(points, bits) else { continue };
+            assert!(shape.iter().all(|base| base % 2 == 1 && *base <= 13));
+            let miss: f64 = shape.iter().map(|base| (*base as f64).log2()).sum::<f64>() * passes as f64;
+            assert!(miss >= bits, "{points} points, {bits} bits: {shape:?}, {passes} passes");
+        }
+    }
+}

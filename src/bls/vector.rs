@@ -81,6 +81,11 @@ impl UncheckedVector {
         Ok(UncheckedVector { points })
     }
 
+    #[cfg(test)]
+    pub(super) fn points(&self) -> &[E2Point] {
+        &self.points
+    }
+
     /// The vector, if all of its points are in the subgroup of order r. Takes about 48 µs a point.
     ///
     /// # Errors
@@ -257,4 +262,30 @@ fn combination_holds<const N: usize>(equations: &[(G2Point, &Scalar)], stream: &
         right += &Scalar::reduce(&factor).times(share);
     }
     G2Point::linear_combination(&left) == right.public_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bls::Polynomial;
+
+    #[test]
+    fn a_combination_with_short_factors_takes_errors_that_cancel_as_often_as_theory_says() {
+        const TRIES: u32 = 4000;
+        let polynomials: Vec<Polynomial> = (1..9).map(|seed| Polynomial::from_seed(&[seed; 32], 1).unwrap()).collect();
+        let at = Index::from_position(3).unwrap();
+        let images: Vec<G2Point> = polynomials.iter().map(|polynomial| polynomial.commit().evaluate(at)).collect();
+        let mut shares: Vec<Scalar> = polynomials.iter().map(|polynomial| polynomial.share(at)).collect();
+        // One share has too much of what another lacks.
+        let error = shares[7].clone();
+        shares[1] += &error;
+        shares[5] = shares[5].minus(&error);
+        let equations: Vec<(G2Point, &Scalar)> = images.iter().copied().zip(&shares).collect();
+        let mut seed = [0; 32];
+        rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed).unwrap();
+        let mut stream = ChaCha20Rng::from_seed(seed);
+        let accepted: u32 = (0..TRIES).map(|_| u32::from(combination_holds::<1>(&equations, &mut stream))).sum();
+        // The two factors are equal in one of 256 tries: 16 of them, give or take 24.
+        assert!((1..=40).contains(&accepted), "{accepted} of {TRIES}, seed {}", crate::hex::encode(&seed));
+    }
 }

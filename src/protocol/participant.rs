@@ -4,7 +4,7 @@ use super::dealer::Dealer;
 use super::fault::{Disqualification, Remark};
 use super::message::{self, Broadcast};
 use super::outcome::{Conclusion, Failure, Outcome};
-use super::work::{Claim, Finding, Findings, KeyWork, WORK_POINTS, Work};
+use super::work::{Case, Claim, Finding, Findings, KeyWork, WORK_POINTS, Work};
 use crate::bls::{Effort, Index, Polynomial, Scalar, SeedError, VectorEncoding};
 use crate::committee::{MAX_MEMBERS, MIN_MEMBERS};
 use crate::secret::SecretBytes;
@@ -255,34 +255,24 @@ impl Participant {
     /// The next part of what is pending: vectors to decode and check, shares and answers to hold against them; `None` if
     /// nothing is. Until its findings have been [applied](Self::apply), the same is handed out again.
     pub fn work(&self) -> Option<Work> {
-        self.all_work(1).pop()
+        self.work_up_to(WORK_POINTS)
     }
 
-    /// What is pending, in at most so many parts.
-    fn all_work(&self, parts: usize) -> Vec<Work> {
-        let mut all: Vec<Work> = Vec::new();
-        if self.phase == Phase::Ended {
-            return all;
-        }
-        let (me, points, effort) = (self.parameters.me, self.parameters.threshold + 1, self.effort);
-        let mut room = 0;
-        for case in self.dealers.iter().filter_map(Dealer::case) {
+    /// What is pending, up to so many points, but one dealer's at least.
+    fn work_up_to(&self, most: usize) -> Option<Work> {
+        let points = self.parameters.threshold + 1;
+        let mut room = most;
+        let mut cases: Vec<Case> = Vec::new();
+        let open = self.dealers.iter().filter(|_| self.phase != Phase::Ended);
+        for case in open.filter_map(Dealer::case) {
             let cost = case.points(points);
-            if cost > room && all.len() == parts {
+            if cost > room && !cases.is_empty() {
                 break;
             }
-            match all.last_mut().filter(|_| cost <= room) {
-                Some(work) => {
-                    work.cases.push(case);
-                    room -= cost;
-                }
-                None => {
-                    all.push(Work { me, points, effort, cases: vec![case] });
-                    room = WORK_POINTS.saturating_sub(cost);
-                }
-            }
+            room = room.saturating_sub(cost);
+            cases.push(case);
         }
-        all
+        (!cases.is_empty()).then_some(Work { me: self.parameters.me, points, effort: self.effort, cases })
     }
 
     /// Judges by what has been found out, as far as it still stands, and complains where that is called for.
@@ -311,8 +301,8 @@ impl Participant {
 
     /// Does all the work there is, here and now, with `randomness` (fresh, 32 bytes, unknown to the senders when they spoke).
     pub fn settle(&mut self, randomness: &[u8; 32]) -> Vec<Output> {
-        let findings = self.all_work(usize::MAX).into_iter().flat_map(|work| work.run(randomness).0).collect();
-        self.apply(Findings(findings))
+        let findings = self.work_up_to(usize::MAX).map(|work| work.run(randomness));
+        self.apply(findings.unwrap_or_default())
     }
 
     /// Ends phase 1 or phase 2, after everything the board holds for that phase has been taken in.

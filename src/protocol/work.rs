@@ -114,6 +114,7 @@ impl Work {
     /// it.
     pub fn run(self, randomness: &[u8; 32]) -> Findings {
         let Work { me, points, effort, cases } = self;
+        let effort = effort.for_points(cases.iter().map(|case| case.points(points)).sum());
         let vectors = judge_vectors(&cases, points, randomness, effort);
         let mut open = Vec::new();
         for (vector, case) in vectors.iter().zip(&cases) {
@@ -211,6 +212,7 @@ impl KeyWork {
     pub fn run(self) -> Result<Keys, Failure> {
         let KeyWork { size, me, effort, vectors, share, without } = self;
         let vectors: Vec<&CommitmentVector> = vectors.iter().map(|vector| &**vector).collect();
+        let effort = effort.for_points(vectors.iter().map(|vector| vector.len()).sum());
         let sum = CommitmentVector::sum_all(&vectors, effort).ok_or(without)?;
         let group_key = PublicKey::from(sum.constant_term());
         let key_shares: Vec<PublicKey> = sum.evaluate_all(size).into_iter().map(PublicKey::from).collect();
