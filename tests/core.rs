@@ -48,6 +48,8 @@ struct World {
     lost: BTreeSet<(usize, usize)>,
     /// Node 3 answers node 0's complaint before it has been made.
     early_answer: bool,
+    /// This node's computing thread gets nowhere.
+    slow: Option<usize>,
     /// What chance decides next.
     choices: Vec<u8>,
     next_choice: usize,
@@ -76,6 +78,7 @@ impl World {
             setup: setup(&committee, 1, View(3)),
             lost,
             early_answer,
+            slow: None,
             choices,
             next_choice: 0,
         }
@@ -97,6 +100,7 @@ impl World {
             }
             let number = busy[self.choose(busy.len())];
             let kind = self.choose(4);
+            let slow = self.slow == Some(number);
             let node = &mut self.nodes[number];
             let input = match kind {
                 0 if node.core.wants_private() && !node.private.is_empty() => {
@@ -105,7 +109,7 @@ impl World {
                     Input::Private(Delivery { from, message, receipt: Receipt::none() })
                 }
                 1 if !node.pages.is_empty() => node.pages.pop_front().unwrap(),
-                2 if !node.computed.is_empty() => node.computed.pop_front().unwrap(),
+                2 if !slow && !node.computed.is_empty() => node.computed.pop_front().unwrap(),
                 _ => match node.events.pop_front() {
                     Some(event) => Input::Event(
                         Box::new(event.clone()),
@@ -120,7 +124,8 @@ impl World {
 
     fn has_work(&self, number: usize) -> bool {
         let node = &self.nodes[number];
-        let waits = !node.events.is_empty() || !node.pages.is_empty() || !node.computed.is_empty();
+        let computed = !node.computed.is_empty() && self.slow != Some(number);
+        let waits = !node.events.is_empty() || !node.pages.is_empty() || computed;
         waits || (node.core.wants_private() && !node.private.is_empty())
     }
 
@@ -305,4 +310,69 @@ proptest! {
             prop_assert!(step.unwrap().persist(&state).is_ok());
         }
     }
+}
+
+#[test]
+fn while_a_computation_is_on_messages_and_pages_are_taken_and_no_phase_ends() {
+    let mut world = World::new(4, vec![1, 2, 0, 3, 2, 1], BTreeSet::new(), false);
+    let setup = world.setup.clone();
+    let [phase_1, phase_2, phase_3] = setup.phase_final_views;
+    world.tell(ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(0), first: header(3, 0), setup });
+    world.slow = Some(0);
+    for view in [phase_1.0 - 10, phase_1.0, phase_2.0 - 10] {
+        world.finalize(view);
+        world.settle_down();
+    }
+    assert!(world.nodes[1..].iter().all(|node| node.ended == [phase_1]));
+    let slow = &world.nodes[0];
+    assert!(slow.private.is_empty(), "the shares have been taken");
+    assert!(slow.pages.is_empty() && slow.finished.is_some(), "the board has been read");
+    assert!(slow.ended.is_empty() && slow.core.worked_off() < phase_1);
+    // It goes on where it was, and is not the worse for it.
+    world.slow = None;
+    world.settle_down();
+    assert_eq!(world.nodes[0].ended, [phase_1]);
+    for view in [phase_2.0, phase_3.0] {
+        world.finalize(view);
+        world.settle_down();
+    }
+    let reports: Vec<&RunReport> = world.nodes.iter().map(|node| node.report.as_ref().unwrap()).collect();
+    assert!(reports.iter().all(|report| report.keys == reports[0].keys && report.share == Ok(())));
+    assert_eq!(reports[0].qualified.len(), 4);
+    assert_eq!(world.nodes[0].core.worked_off(), phase_3);
+}
+
+#[test]
+fn what_was_computed_for_a_run_that_is_over_is_passed_over() {
+    let mut world = World::new(4, (0..37).map(|place| place * 7 % 11).collect(), BTreeSet::new(), false);
+    let first = world.setup.clone();
+    let tell_setup = |world: &mut World, current, at, setup: EpochSetup| {
+        let first = header(at, world.board.len() as u64);
+        world.tell(ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(current), first, setup });
+        world.settle_down();
+    };
+    tell_setup(&mut world, 0, 3, first.clone());
+    world.slow = Some(0);
+    world.finalize(first.phase_final_views[0].0 - 10);
+    world.settle_down();
+    let late = world.nodes[0].computed.pop_front().expect("a computation is on");
+    // The chain goes over to the next run. Its first computation may not be taken for the old one's.
+    let committee = committee(4);
+    let second = setup(&committee, 2, View(1003));
+    world.setup = second.clone();
+    world.board.clear();
+    tell_setup(&mut world, 1, 1003, second.clone());
+    world.finalize(second.phase_final_views[0].0 - 10);
+    world.settle_down();
+    world.step(0, late);
+    world.finalize(second.phase_final_views[0].0);
+    world.settle_down();
+    assert!(world.nodes[0].ended.is_empty(), "the second run waits for its own computation");
+    world.slow = None;
+    world.settle_down();
+    for view in &second.phase_final_views[1..] {
+        world.finalize(view.0);
+        world.settle_down();
+    }
+    assert!(world.nodes.iter().all(|node| node.report.as_ref().is_some_and(|report| report.share == Ok(()))));
 }
