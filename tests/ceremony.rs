@@ -235,13 +235,54 @@ fn any_three_of_five_shares_make_one_signature_and_bad_ones_are_named_and_do_no_
     let with_bad = [&bad[..], &[good(0), good(0), good(2), good(4)]].concat();
     let combined = combine(&result, b"hello", TAG, &with_bad).unwrap();
     assert_eq!(combined.signature, signature.signature);
-    let refused: Vec<u8> = combined.refused.iter().map(|(index, _)| index.byte()).collect();
-    assert_eq!(refused, [1, 3, 3, 2, 9, 0], "the one that came twice among them");
+    let refused: Vec<(usize, u8)> =
+        combined.refused.iter().map(|refused| (refused.share, refused.index.byte())).collect();
+    assert_eq!(refused, [(0, 1), (1, 3), (2, 3), (3, 2), (4, 9), (6, 0)], "the one that came twice among them");
     let error = combine(&result, b"hello", TAG, &[&bad[..], &[good(0), good(2)]].concat()).unwrap_err().to_string();
     assert!(error.contains("2 good shares are too few, 3 are needed") && error.contains("member 1"), "{error}");
     let mut wrong = result.clone();
     wrong.t = 1;
     assert!(combine(&wrong, b"hello", TAG, &[good(0), good(1)]).is_err(), "a result whose numbers do not fit");
+}
+
+#[test]
+fn a_good_share_counts_though_a_bad_one_in_the_same_name_came_before() {
+    let (result, keys) = keys();
+    let good = |index| share(&keys, index, "hello");
+    let forged = SignatureShare { index: Index::from_position(1).unwrap(), ..good(3) };
+    let shares = [forged.clone(), forged, good(0), good(1), good(0), good(2)];
+    let combined = combine(&result, b"hello", TAG, &shares).unwrap();
+    let alone = combine(&result, b"hello", TAG, &[good(0), good(1), good(2)]).unwrap();
+    assert_eq!(combined.signature, alone.signature);
+    let refused: Vec<usize> = combined.refused.iter().map(|refused| refused.share).collect();
+    assert_eq!(refused, [0, 1, 4]);
+}
+
+#[test]
+fn combine_names_the_files_with_bad_shares() {
+    let folder = Folder::new();
+    let path = folder.path();
+    let (result, keys) = keys();
+    let write = |name: &str, value: &Value| fs::write(path.join(name), value.to_string()).unwrap();
+    write("result.json", &serde_json::to_value(&result).unwrap());
+    for index in 0..4 {
+        // That of member 1 is of another message than it says.
+        let said = share(&keys, index, if index == 1 { "hallo" } else { "hello" });
+        let said = SignatureShare { message: hex::encode(b"hello"), ..said };
+        write(&format!("s{index}.json"), &serde_json::to_value(said).unwrap());
+    }
+    let args = ["--result", "result.json", "--message", "hello", "s0.json", "s1.json", "s2.json"];
+    let told = refused(path, 1, &[&["combine"], &args[..]].concat());
+    assert!(told.contains("s1.json: the share of member 1 does not verify") && told.contains("2 good"), "{told}");
+    assert!(!told.contains("s0.json") && !told.contains("s2.json"), "{told}");
+
+    let output = dkg(path, &[&["combine"], &args[..], &["s3.json"]].concat());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), told.lines().count()), (Some(0), 1), "{told}");
+    assert!(told.contains("s1.json"), "{told}");
+    let combined: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(combined["signers"], serde_json::json!([0, 2, 3]));
+    assert_eq!((&combined["refused"][0]["share"], &combined["refused"][0]["index"]), (&1.into(), &1.into()));
 }
 
 #[test]

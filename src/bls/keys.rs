@@ -5,8 +5,9 @@ use std::fmt;
 use blst::blst_scalar;
 use blst::min_sig;
 
-use super::g1::{E1Point, pairings_agree};
+use super::g1::E1Point;
 use super::hash::{hash_key_to_point, hash_to_point};
+use super::pairing::Gt;
 use super::{G2Point, PointError, Scalar, SeedError, Tag};
 
 /// The most bytes of a key's seed.
@@ -114,7 +115,7 @@ impl PublicKey {
         !self.is_identity()
             && !signature.0.is_identity()
             && signature.0.is_in_subgroup()
-            && pairings_agree(&signature.0, hash, &self.0)
+            && Gt::misfit(&signature.0, hash, &self.0).is_one()
     }
 }
 

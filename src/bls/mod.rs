@@ -20,12 +20,13 @@
 //! let mut collector = SignatureCollector::new(group_key, key_shares, 1, message, &RANDOM_BEACON_TAG)?;
 //! for participant in Index::all(3).skip(1) {
 //!     let key = SecretKey::from_scalar(polynomial.share(participant)).expect("shares are zero with probability 1/r");
-//!     let signature_share = key.sign(message, &RANDOM_BEACON_TAG).to_bytes();
-//!     assert!(collector.verify_and_add(participant, &signature_share)?.valid);
+//!     collector.add(participant, &key.sign(message, &RANDOM_BEACON_TAG).to_bytes())?;
 //! }
 //!
-//! let signature = collector.signature()?;
-//! assert!(group_key.verify(message, &RANDOM_BEACON_TAG, &signature));
+//! // The shares are combined, and the result is verified. Fresh randomness finds the bad ones if it is wrong.
+//! let combined = collector.signature(&[17; 32])?;
+//! assert!(group_key.verify(message, &RANDOM_BEACON_TAG, &combined.signature));
+//! assert!(combined.refused.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -60,20 +61,37 @@
 //! signs the flow bytes of the public key under a KMAC key of its own, `BLS_POP_BLS12381G1_XOF:KMAC128_SSWU_RO_POP_`, as
 //! `onflow/crypto` does (`bls_multisig.go`; no vector pins this).
 //!
+//! # Many signatures at once
+//!
+//! A [`SignatureCollector`] verifies the group's signature, and no share unless that is wrong. [`verify_each`] then finds the
+//! bad ones in halves, with the verdicts of one by one. [`Combiner`] and [`PublicKey::verify_all`] take several messages
+//! together. All of these draw random factors from the caller's randomness, which must be fresh once the signatures are
+//! fixed; a signature that a collector returns is right whatever it was.
+//!
+//! Only the pairing equations are added up. Membership in G1 is checked for each signature, or by sums with factors 0, 1
+//! and 2: E1 has points of order 3, which a sum with larger factors hides no less often. In one case membership of the shares
+//! does not count: components of small order that cancel leave a combination that verifies, and that is the group's
+//! signature.
+//!
 //! # Constant time, and what is not promised
 //!
 //! What touches secrets is constant-time in them, as far as `blst` and the compiler keep to it: arithmetic on scalars,
 //! [`Polynomial::share`], [`Polynomial::commit`], [`Scalar::public_value`], [`SecretKey::sign`],
 //! [`SecretKey::prove_possession`], and the share's side of [`share_matches`] and [`shares_match_all`]. Decoding a scalar
 //! reveals whether it was accepted, and why not. What works on public values is *not* constant-time: sums and
-//! evaluations of commitments, random linear combinations, verification, [`combine`].
+//! evaluations of commitments, random linear combinations, verification, [`combine`], the search for bad shares.
 //!
 //! Secrets ([`Scalar`], [`SecretKey`], [`Polynomial`]) are wiped when dropped, have no `Debug` and no `==`, and are in no
 //! error. Copies that the compiler leaves on the stack, that `SHA3` keeps while it hashes a seed, or that the system
 //! swaps out are not wiped. Nothing here draws randomness: seeds come from the caller.
+//!
+//! [`combine`] takes shares as they are. For points of an order up to 8 (on E1, the two of order 3, with x = 0) and fewer
+//! than 32 shares, what blst computes is not their combination. No signature comes of it either way.
 
 mod affine;
+mod batch;
 mod comb;
+mod culprits;
 mod effort;
 mod encoding;
 mod evaluate;
@@ -83,6 +101,7 @@ mod g2;
 mod hash;
 mod index;
 mod keys;
+mod pairing;
 mod polynomial;
 mod scalar;
 #[cfg(test)]
@@ -92,6 +111,7 @@ mod subgroup;
 mod threshold;
 mod vector;
 
+pub use culprits::verify_each;
 pub use effort::{Effort, Strength};
 pub use encoding::PointError;
 pub use g2::G2Point;
@@ -100,5 +120,5 @@ pub use index::{Index, NotAnIndex};
 pub use keys::{PossessionError, ProofOfPossession, ProvenPublicKey, PublicKey, SecretKey, Signature};
 pub use polynomial::{Polynomial, SeedError};
 pub use scalar::{Scalar, ScalarError};
-pub use threshold::{Added, CombineError, SignatureCollector, combine};
+pub use threshold::{Added, CombineError, Combined, Combiner, SignatureCollector, combine};
 pub use vector::{CommitmentVector, UncheckedVector, VectorEncoding, VectorError, share_matches, shares_match_all};

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use dkg_engine::bls::{PublicKey, RANDOM_BEACON_TAG};
 use dkg_engine::hex;
 use dkg_engine::node::signing::{
-    GroupSignature, MAX_MESSAGE_BYTES, PublicResult, SignatureShare, SigningError, combine, verify,
+    GroupSignature, MAX_MESSAGE_BYTES, PublicResult, RefusedShare, SignatureShare, SigningError, combine, verify,
 };
 use dkg_engine::node::{AdminError, Answer, NodeConfig, Request, Status, admin_socket, ask, state_at_rest};
 
@@ -75,7 +75,8 @@ pub(super) struct SignOptions {
     message: Message,
 }
 
-/// Combine shares of one signature. Prints the signature as one JSON object.
+/// Combine shares of one signature. Prints the signature as one JSON object. The shares are checked only if what they make
+/// does not verify; then the bad ones are named, and the others combined.
 #[derive(Args)]
 pub(super) struct CombineOptions {
     /// The shares, as `dkg sign` prints them, one a file.
@@ -169,10 +170,13 @@ impl CombineOptions {
         let epoch = shares.first().map(|share| share.epoch).unwrap_or_default();
         let result = result_of(&self.result, epoch)?;
         let message = self.message.bytes()?;
-        let signature = combine(&result, &message, &self.message.tag, &shares).map_err(wrong)?;
-        for (index, reason) in &signature.refused {
-            eprintln!("warning: the share of member {index} {reason}");
+        let combined = combine(&result, &message, &self.message.tag, &shares);
+        if let Ok(GroupSignature { refused, .. }) | Err(SigningError::TooFew { refused, .. }) = &combined {
+            for RefusedShare { share, index, reason } in refused {
+                eprintln!("warning: {}: the share of member {index} {reason}", self.shares[*share].display());
+            }
         }
+        let signature = combined.map_err(wrong)?;
         write_json(&mut io::stdout().lock(), &signature).map_err(wrong)?;
         Ok(true)
     }

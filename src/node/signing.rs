@@ -1,12 +1,16 @@
 //! Threshold signatures from several members' shares, offline: each member signs by itself, anybody combines.
 //!
 //! A share is a small JSON object, and so is what it is checked against: the public result of the run that made the key.
-//! Bad shares are named, and do not keep good ones from being combined.
+//! The shares are combined first and the result is verified; only if it is wrong are shares checked. Bad ones are named
+//! then, and do not keep good ones from being combined.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bls::{CombineError, Index, PublicKey, Signature, SignatureCollector, Tag};
+use crate::bls::{CombineError, Combined, Index, PublicKey, Signature, SignatureCollector, Tag};
 use crate::committee::threshold;
+use crate::engine::{OsRandomness, Randomness, RandomnessError};
 use crate::epoch::{EpochCommit, EpochCounter};
 use crate::hex;
 use crate::store::{DkgState, SafeKey, StoreError};
@@ -65,8 +69,19 @@ pub struct GroupSignature {
     pub signature: String,
     /// Whose shares went in.
     pub signers: Vec<Index>,
-    /// Whose did not, and why.
-    pub refused: Vec<(Index, String)>,
+    /// The shares that were no good. A share that was not needed may be none and not be here.
+    pub refused: Vec<RefusedShare>,
+}
+
+/// A share that was no good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedShare {
+    /// Which of the shares that were given, counted from 0.
+    pub share: usize,
+    /// Whose it says it is.
+    pub index: Index,
+    /// What is wrong with it, as the end of a sentence about it.
+    pub reason: String,
 }
 
 /// Why shares do not make a signature.
@@ -100,15 +115,18 @@ pub enum SigningError {
         /// How many it takes.
         needed: usize,
         /// Which are not, and why.
-        refused: Vec<(Index, String)>,
+        refused: Vec<RefusedShare>,
     },
     /// They combine to something else.
     #[error(transparent)]
     Combine(#[from] CombineError),
+    /// The operating system gives no randomness to find bad shares with.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
 }
 
-fn named(refused: &[(Index, String)]) -> String {
-    refused.iter().map(|(index, reason)| format!("; that of member {index} {reason}")).collect()
+fn named(refused: &[RefusedShare]) -> String {
+    refused.iter().map(|refused| format!("; that of member {} {}", refused.index, refused.reason)).collect()
 }
 
 impl PublicResult {
@@ -186,35 +204,70 @@ pub fn combine(
     shares: &[SignatureShare],
 ) -> Result<GroupSignature, SigningError> {
     let (group_key, key_shares) = result.keys()?;
-    let (in_hex, tag_text) = (hex::encode(message), tag.to_owned());
-    let mut collector = SignatureCollector::new(group_key, key_shares, result.t, message, &Tag::new(tag_text.clone()))?;
-    let (mut signers, mut refused) = (Vec::new(), Vec::new());
-    for share in shares {
-        let fault = if (share.chain_id.as_str(), share.epoch) != (result.chain_id.as_str(), result.epoch) {
-            Some(format!("is of epoch {} of chain {}", share.epoch, share.chain_id))
-        } else if (&share.tag, &share.message) != (&tag_text, &in_hex) {
-            Some("is of another message, or under another tag".to_owned())
+    let mut collector = SignatureCollector::new(group_key, key_shares, result.t, message, &Tag::new(tag.to_owned()))?;
+    let in_hex = hex::encode(message);
+    let mut refused = Vec::new();
+    let mut refuse = |at: usize, reason: &str| {
+        refused.push(RefusedShare { share: at, index: shares[at].index, reason: reason.to_owned() });
+    };
+    let mut offered = Vec::new();
+    for (at, share) in shares.iter().enumerate() {
+        if (share.chain_id.as_str(), share.epoch) != (result.chain_id.as_str(), result.epoch) {
+            refuse(at, &format!("is of epoch {} of chain {}", share.epoch, share.chain_id));
+        } else if (share.tag.as_str(), &share.message) != (tag, &in_hex) {
+            refuse(at, "is of another message, or under another tag");
         } else {
-            let added = collector.verify_and_add(share.index, &hex::decode(&share.signature).unwrap_or_default());
-            match added {
-                Ok(added) if added.valid => None,
-                Ok(_) => Some("does not verify under its public key share".to_owned()),
-                Err(error) => Some(format!("is not taken: {error}")),
-            }
-        };
-        match fault {
-            None => signers.push(share.index),
-            Some(reason) => refused.push((share.index, reason)),
+            offered.push(at);
         }
     }
-    let needed = result.t + 1;
-    if signers.len() < needed {
-        return Err(SigningError::TooFew { good: signers.len(), needed, refused });
+    // For each member, which share of its own is in the collector.
+    let mut kept = BTreeMap::new();
+    let (again, outcome) = loop {
+        let mut again = Vec::new();
+        for at in offered {
+            let share = &shares[at];
+            match collector.add(share.index, &hex::decode(&share.signature).unwrap_or_default()) {
+                Ok(_) => drop(kept.insert(share.index, at)),
+                Err(CombineError::DuplicateSigner(_)) => again.push(at),
+                Err(error) => refuse(at, &format!("is not taken: {error}")),
+            }
+        }
+        let mut randomness = [0; 32];
+        OsRandomness.fill(&mut randomness)?;
+        let outcome = collector.signature(&randomness);
+        let bad = match &outcome {
+            Ok(Combined { refused, .. }) | Err(CombineError::BadShares { refused, .. }) => &refused[..],
+            Err(_) => &[],
+        };
+        for at in bad.iter().filter_map(|index| kept.remove(index)) {
+            refuse(at, "does not verify under its public key share");
+        }
+        // Somebody's second share takes the place of a first one that was bad.
+        let replaces = |at: &usize| !kept.contains_key(&shares[*at].index);
+        if outcome.is_ok() || !again.iter().any(replaces) {
+            break (again, outcome);
+        }
+        offered = again;
+    };
+    for at in again {
+        refuse(at, "is not the only one of this member");
     }
-    signers.truncate(needed);
-    let signature = hex::encode(&collector.signature()?.to_bytes());
-    let (chain_id, epoch) = (result.chain_id.clone(), result.epoch);
-    Ok(GroupSignature { chain_id, epoch, tag: tag_text, message: in_hex, signature, signers, refused })
+    refused.sort_by_key(|refused| refused.share);
+    match outcome {
+        Ok(Combined { signature, signers, .. }) => Ok(GroupSignature {
+            chain_id: result.chain_id.clone(),
+            epoch: result.epoch,
+            tag: tag.to_owned(),
+            message: in_hex,
+            signature: hex::encode(&signature.to_bytes()),
+            signers,
+            refused,
+        }),
+        Err(CombineError::NotEnoughShares { needed, given: good } | CombineError::BadShares { needed, good, .. }) => {
+            Err(SigningError::TooFew { good, needed, refused })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether this is the group's signature of this message.
