@@ -197,6 +197,16 @@ proptest! {
 }
 
 #[test]
+fn at_every_member_many_values_at_once_are_those_of_one_by_one() {
+    let vectors: Vec<CommitmentVector> = (0..6).map(|seed| dealing(seed, 2).commit()).collect();
+    let all: Vec<&CommitmentVector> = vectors.iter().collect();
+    for index in Index::all(254) {
+        let values: Vec<G2Point> = vectors.iter().map(|vector| vector.evaluate(index)).collect();
+        assert_eq!(CommitmentVector::evaluate_each(&all, index, Effort::ONE_THREAD), values, "member {index}");
+    }
+}
+
+#[test]
 fn shares_whose_errors_cancel_are_found() {
     let polynomials: Vec<Polynomial> = (0..30).map(|seed| dealing(seed, 3)).collect();
     let images: Vec<G2Point> = polynomials.iter().map(|polynomial| polynomial.commit().evaluate(at(4))).collect();

@@ -126,27 +126,34 @@ impl Adder {
         }
     }
 
-    /// Takes each point times `factor`, which is at least 1, and adds the one at its place in `others`.
-    pub(super) fn times_and_add(&mut self, points: &mut [blst_p2_affine], factor: u8, others: &[blst_p2_affine]) {
-        let digits = signed_digits(factor);
-        let Some((last, between)) = digits.get(1..).and_then(<[i8]>::split_last) else {
-            return self.add(points, others);
+    /// Takes each point times the chain's factor, and adds the one at its place in `others`.
+    pub(super) fn times_and_add(&mut self, points: &mut [blst_p2_affine], chain: &Chain, others: &[blst_p2_affine]) {
+        let (mut base, mut minus) = (points.to_vec(), Vec::new());
+        let (last, steps) = match chain.0.split_last() {
+            Some((Step::Double, steps)) => (Step::Double, steps),
+            _ => (Step::Add, chain.0.as_slice()),
         };
-        let base = points.to_vec();
-        let minus = if digits.contains(&-1) { base.iter().map(negated).collect() } else { Vec::new() };
-        for digit in between {
-            match digit {
-                0 => self.double(points),
-                1 => self.double_and_add(points, &base),
-                _ => self.double_and_add(points, &minus),
+        for step in steps {
+            match step {
+                Step::Double => self.double(points),
+                Step::DoubleAndAdd => self.double_and_add(points, &base),
+                Step::DoubleAndSubtract => {
+                    if minus.is_empty() {
+                        minus = base.iter().map(negated).collect();
+                    }
+                    self.double_and_add(points, &minus);
+                }
+                Step::Add => self.add(points, &base),
+                Step::Rebase => {
+                    base.copy_from_slice(points);
+                    minus.clear();
+                }
             }
         }
         match last {
-            0 => return self.double_and_add(points, others),
-            1 => self.double_and_add(points, &base),
-            _ => self.double_and_add(points, &minus),
+            Step::Double => self.double_and_add(points, others),
+            _ => self.add(points, others),
         }
-        self.add(points, others);
     }
 
     /// Takes the first point times 1, the second times 2, and so on.
@@ -154,27 +161,19 @@ impl Adder {
         let base = points.to_vec();
         let digits: Vec<Vec<i8>> = (1..=u8::MAX).map(signed_digits).take(points.len()).collect();
         let longest = digits.last().map_or(0, Vec::len);
-        let (mut doubled, mut added) = (Vec::new(), Vec::new());
+        let mut added = Vec::new();
         for after in (0..longest.saturating_sub(1)).rev() {
-            // Each lane's digit with so many after it, from where its second begins.
-            let digit = |lane: usize| {
-                let digits: &[i8] = &digits[lane];
-                digits.len().checked_sub(after + 1).filter(|place| *place > 0).map(|place| digits[place])
-            };
-            let with = |wanted: fn(i8) -> bool| {
-                (0..base.len()).filter(|lane| digit(*lane).is_some_and(wanted)).collect::<Vec<usize>>()
-            };
-            let (alone, both) = (with(|digit| digit == 0), with(|digit| digit != 0));
-            doubled.clear();
-            doubled.extend(alone.iter().map(|lane| points[*lane]));
-            self.double(&mut doubled);
-            alone.iter().zip(&doubled).for_each(|(lane, point)| points[*lane] = *point);
+            // The greater a number, the longer: what has begun already is the rest of the lanes.
+            let begun = digits.partition_point(|digits| digits.len() <= after + 1);
+            self.double(&mut points[begun..]);
+            let digit = |lane: usize| digits[lane][digits[lane].len() - after - 1];
+            let lanes: Vec<usize> = (begun..points.len()).filter(|lane| digit(*lane) != 0).collect();
+            let signed = |lane: usize| if digit(lane) == 1 { base[lane] } else { negated(&base[lane]) };
+            let others: Vec<blst_p2_affine> = lanes.iter().map(|lane| signed(*lane)).collect();
             added.clear();
-            added.extend(both.iter().map(|lane| points[*lane]));
-            let signed = |lane: usize| if digit(lane) == Some(1) { base[lane] } else { negated(&base[lane]) };
-            let others: Vec<blst_p2_affine> = both.iter().map(|lane| signed(*lane)).collect();
-            self.double_and_add(&mut added, &others);
-            both.iter().zip(&added).for_each(|(lane, point)| points[*lane] = *point);
+            added.extend(lanes.iter().map(|lane| points[*lane]));
+            self.add(&mut added, &others);
+            lanes.iter().zip(&added).for_each(|(lane, point)| points[*lane] = *point);
         }
     }
 
@@ -223,6 +222,59 @@ impl Adder {
         self.add(left, right);
         right.clear();
         places.drain(..).zip(left.drain(..)).for_each(|(place, sum)| points[place] = sum);
+    }
+}
+
+/// How to multiply by a small number: what to do one after the other with the point itself, the base to begin with.
+pub(super) struct Chain(Vec<Step>);
+
+#[derive(Clone, Copy)]
+enum Step {
+    Double,
+    DoubleAndAdd,
+    DoubleAndSubtract,
+    /// Add the base.
+    Add,
+    /// What has been reached is the base from here on.
+    Rebase,
+}
+
+impl Step {
+    /// What it costs, in products of the field.
+    fn cost(self) -> u32 {
+        match self {
+            Step::Double => 7,
+            Step::DoubleAndAdd | Step::DoubleAndSubtract => 12,
+            Step::Add => 6,
+            Step::Rebase => 0,
+        }
+    }
+}
+
+impl Chain {
+    /// The cheapest chain of these: along the number's digits, or by one of its divisors and then by the rest.
+    pub(super) fn to(number: u8) -> Chain {
+        let by_digits = match number {
+            3 => vec![Step::Double, Step::Add],
+            _ => signed_digits(number)
+                .iter()
+                .skip(1)
+                .map(|digit| match digit {
+                    0 => Step::Double,
+                    1 => Step::DoubleAndAdd,
+                    _ => Step::DoubleAndSubtract,
+                })
+                .collect(),
+        };
+        let divisors = (2..16).filter(|divisor| *divisor < number && number.is_multiple_of(*divisor));
+        let by_divisor = |divisor: u8| {
+            let (Chain(mut steps), Chain(rest)) = (Chain::to(divisor), Chain::to(number / divisor));
+            steps.push(Step::Rebase);
+            steps.extend(rest);
+            Chain(steps)
+        };
+        let cost = |chain: &Chain| chain.0.iter().map(|step| step.cost()).sum::<u32>();
+        std::iter::once(Chain(by_digits)).chain(divisors.map(by_divisor)).min_by_key(cost).unwrap_or(Chain(Vec::new()))
     }
 }
 

@@ -11,10 +11,13 @@ use std::sync::OnceLock;
 use blst::blst_p2_affine;
 use zeroize::Zeroizing;
 
+use super::effort::Effort;
 use super::fp2;
 use super::g2::{G2Point, Projective};
 use super::scalar::Scalar;
 
+/// What one product is worth, in points of a vector that are checked.
+const POINTS: usize = 8;
 /// Bits of a digit.
 const WINDOW: usize = 6;
 /// The odd multiples of one place: 1, 3 … 63.
@@ -51,8 +54,8 @@ impl Scalar {
     }
 
     /// The public values of many secrets, in constant time.
-    pub(super) fn public_values(secrets: &[Scalar]) -> Vec<G2Point> {
-        let values: Vec<Projective> = secrets.iter().map(times_generator).collect();
+    pub(super) fn public_values(secrets: &[Scalar], effort: Effort) -> Vec<G2Point> {
+        let values = effort.for_points(secrets.len() * POINTS).map(secrets, times_generator);
         Projective::all_to_affine(&values).into_iter().map(G2Point::from_affine).collect()
     }
 }

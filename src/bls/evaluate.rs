@@ -2,7 +2,7 @@
 
 use blst::blst_p2_affine;
 
-use super::affine::Adder;
+use super::affine::{Adder, Chain};
 use super::g2::G2Point;
 
 /// So few vectors are evaluated one by one: an inversion shared by so few does not pay.
@@ -15,9 +15,10 @@ pub(super) fn at_one_place(polynomials: &[&[G2Point]], x: u8) -> Vec<G2Point> {
     let coefficients = |k: usize| polynomials.iter().map(|polynomial| *polynomial[k].as_affine()).collect::<Vec<_>>();
     let length = polynomials.iter().map(|polynomial| polynomial.len()).min().unwrap_or(0);
     let Some(highest) = length.checked_sub(1) else { return vec![G2Point::identity(); polynomials.len()] };
+    let chain = Chain::to(x);
     let mut values = coefficients(highest);
     for k in (0..highest).rev() {
-        adder.times_and_add(&mut values, x, &coefficients(k));
+        adder.times_and_add(&mut values, &chain, &coefficients(k));
     }
     values.into_iter().map(G2Point::from_affine).collect()
 }

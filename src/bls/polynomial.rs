@@ -5,7 +5,7 @@ use chacha20::rand_core::{Rng, SeedableRng};
 use sha3::{Digest, Sha3_256};
 use zeroize::Zeroizing;
 
-use super::{CommitmentVector, Index, Scalar};
+use super::{CommitmentVector, Effort, Index, Scalar};
 
 /// The fewest bytes of a seed.
 const MIN_SEED: usize = 32;
@@ -78,7 +78,12 @@ impl Polynomial {
 
     /// The Feldman commitment to the polynomial: A_k = g2^(a_k), in constant time.
     pub fn commit(&self) -> CommitmentVector {
-        CommitmentVector::of(&self.coefficients)
+        self.commit_with(Effort::ONE_THREAD)
+    }
+
+    /// [`commit`](Self::commit), spread over threads.
+    pub fn commit_with(&self, effort: Effort) -> CommitmentVector {
+        CommitmentVector::of(&self.coefficients, effort)
     }
 }
 

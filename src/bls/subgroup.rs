@@ -30,7 +30,7 @@ use super::g2::{E2Point, Projective};
 type Shape = &'static [usize];
 
 /// The shapes there are to choose from, from few buckets to many.
-const SHAPES: [Shape; 5] = [&[13], &[9, 9], &[13, 13], &[9, 9, 7], &[13, 13, 13]];
+const SHAPES: [Shape; 6] = [&[13], &[9, 9], &[13, 13], &[9, 7, 5], &[9, 9, 7], &[13, 13, 13]];
 
 /// What the check of one sum costs, in additions.
 const CHECK_COST: usize = 100;
@@ -46,15 +46,15 @@ struct Plan {
 }
 
 impl Plan {
-    /// The cheapest way to check so many points; `None` if it is cheapest one by one.
-    fn for_points(points: usize, bits: f64) -> Option<Plan> {
+    /// The way to check so many points that is done first on so many threads; `None` if that is one by one.
+    fn for_points(points: usize, bits: f64, threads: usize) -> Option<Plan> {
         let plan = |shape: Shape| {
             let buckets: usize = shape.iter().product();
             let passes = (bits / (buckets as f64).log2()).ceil() as usize;
-            (passes * (points + buckets + CHECK_COST * shape.len()), Plan { shape, passes })
+            (passes.div_ceil(threads) * (points + buckets + CHECK_COST * shape.len()), Plan { shape, passes })
         };
         let (cost, plan) = SHAPES.into_iter().map(plan).min_by_key(|(cost, _)| *cost)?;
-        (cost < points * SINGLE_COST).then_some(plan)
+        (cost < points * SINGLE_COST / threads).then_some(plan)
     }
 }
 
@@ -66,8 +66,11 @@ pub(super) fn all_in_subgroup(points: &[&[E2Point]], random: &mut ChaCha20Rng, e
         Strength::Bits128 => 128.0,
     };
     let count = points.iter().map(|part| part.len()).sum();
-    match Plan::for_points(count, bits) {
-        None => points.iter().all(|part| part.iter().all(E2Point::is_in_subgroup)),
+    match Plan::for_points(count, bits, effort.threads.get()) {
+        None => {
+            let checked = effort.map(points, |part| part.iter().all(E2Point::is_in_subgroup));
+            checked.into_iter().all(|good| good)
+        }
         Some(Plan { shape, passes }) => {
             let seeds: Vec<[u8; 32]> = (0..passes).map(|_| seed(random)).collect();
             let passed = effort.map(&seeds, |seed| pass(points, shape, &mut ChaCha20Rng::from_seed(*seed)));
@@ -224,7 +227,8 @@ mod tests {
         for (points, bits) in
             [10, 60, 100, 1000, 5000, 32_131, 1 << 20].into_iter().flat_map(|n| [(n, 64.0), (n, 128.0)])
         {
-            let Some(Plan { shape, passes }) = Plan::for_points(points, bits) else { continue };
+            let plan = |threads| Plan::for_points(points, bits, threads);
+            let Some(Plan { shape, passes }) = plan(1).or(plan(2)) else { continue };
             assert!(shape.iter().all(|base| base % 2 == 1 && *base <= 13));
             let miss: f64 = shape.iter().map(|base| (*base as f64).log2()).sum::<f64>() * passes as f64;
             assert!(miss >= bits, "{points} points, {bits} bits: {shape:?}, {passes} passes");

@@ -139,8 +139,8 @@ pub struct CommitmentVector {
 #[expect(clippy::len_without_is_empty, reason = "a commitment is never empty")]
 impl CommitmentVector {
     /// The commitment to these coefficients, at least one, in constant time.
-    pub(super) fn of(coefficients: &[Scalar]) -> CommitmentVector {
-        CommitmentVector { points: Scalar::public_values(coefficients) }
+    pub(super) fn of(coefficients: &[Scalar], effort: Effort) -> CommitmentVector {
+        CommitmentVector { points: Scalar::public_values(coefficients, effort) }
     }
 
     /// How many points there are: t+1.

@@ -85,15 +85,15 @@ impl ControllerFactory {
             encoding: setup.vector_encoding,
         };
         let (participant, outputs) = match dealing.seed() {
-            Some(seed) => Participant::start(parameters, seed)?,
-            None => (Participant::receive(parameters)?, Vec::new()),
+            Some(seed) => Participant::start_spending(parameters, seed, self.effort)?,
+            None => (Participant::receive(parameters)?.spending(self.effort), Vec::new()),
         };
         let vector = outputs.iter().find_map(|output| match output {
             Output::Broadcast(data) => Some(data.clone()),
             _ => None,
         });
         let mut controller = Controller {
-            participant: participant.spending(self.effort),
+            participant,
             broker: Broker::verifying(setup, self.staking_key.clone(), Arc::clone(&self.verifier)),
             setup: setup.clone(),
             vector,

@@ -112,7 +112,19 @@ impl Participant {
     /// # Errors
     /// Impossible parameters, or a seed that is too short or, with negligible probability, unlucky.
     pub fn start(parameters: Parameters, seed: &SecretBytes) -> Result<(Self, Vec<Output>), Error> {
-        let mut participant = Participant::receive(parameters)?;
+        Participant::start_spending(parameters, seed, Effort::ONE_THREAD)
+    }
+
+    /// [`start`](Self::start), spending this on the dealing and on all work after it. No verdict depends on it.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_spending(
+        parameters: Parameters,
+        seed: &SecretBytes,
+        effort: Effort,
+    ) -> Result<(Self, Vec<Output>), Error> {
+        let mut participant = Participant::receive(parameters)?.spending(effort);
         let Parameters { size, threshold, me, encoding } = parameters;
         let polynomial = Polynomial::from_seed(seed.expose(), threshold)?;
         let mut outputs = Vec::with_capacity(size);
@@ -127,7 +139,7 @@ impl Participant {
                 outputs.push(Output::SendShare { to, message: message::encode_share(&share) });
             }
         }
-        outputs.push(Output::Broadcast(message::encode_vector(&polynomial.commit().encode(encoding))));
+        outputs.push(Output::Broadcast(message::encode_vector(&polynomial.commit_with(effort).encode(encoding))));
         participant.polynomial = Some(polynomial);
         Ok((participant, outputs))
     }
