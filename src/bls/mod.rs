@@ -73,12 +73,24 @@
 //! does not count: components of small order that cancel leave a combination that verifies, and that is the group's
 //! signature.
 //!
+//! # Many at once
+//!
+//! What a committee's vectors cost is decided by how many are looked at together. [`UncheckedVector::check_all`] checks random
+//! sums of all points instead of every point, [`CommitmentVector::evaluate_each`] evaluates all vectors in step so that they
+//! share inversions, [`shares_match_all`] adds the equations up, [`CommitmentVector::sum_all`] and
+//! [`CommitmentVector::evaluate_all`] make all key shares from the sum, by differences. [`Effort`] says on how many threads,
+//! and how sure the random checks have to be. They are one-sided: what is good always passes, and after a failure everything
+//! is checked one by one, so that each verdict on a bad dealer is the strict one. What is bad passes with probability 2^-64
+//! (or 2^-128) for each try, if the randomness is fresh and drawn after everything that is checked was fixed.
+//!
 //! # Constant time, and what is not promised
 //!
 //! What touches secrets is constant-time in them, as far as `blst` and the compiler keep to it: arithmetic on scalars,
 //! [`Polynomial::share`], [`Polynomial::commit`], [`Scalar::public_value`], [`SecretKey::sign`],
 //! [`SecretKey::prove_possession`], and the share's side of [`share_matches`] and [`shares_match_all`]. Decoding a scalar
-//! reveals whether it was accepted, and why not. What works on public values is *not* constant-time: sums and
+//! reveals whether it was accepted, and why not. The comb that dealing uses reads whole rows of its table under masks; under
+//! callgrind (valgrind 3.19, x86-64) public values and signatures of scalars from 1 to r - 1, all zeros and all ones among
+//! their bits, take the same number of instructions to the last one. Times and caches were not measured. What works on public values is *not* constant-time: sums and
 //! evaluations of commitments, random linear combinations, verification, [`combine`], the search for bad shares.
 //!
 //! Secrets ([`Scalar`], [`SecretKey`], [`Polynomial`]) are wiped when dropped, have no `Debug` and no `==`, and are in no

@@ -26,8 +26,9 @@ const PEERS: [Peer; 5] = [
 
 const SIZES: [usize; 3] = [10, 50, 100];
 const REPETITIONS: usize = 3;
-/// Times that all programs take their turn.
+/// Times that all programs take their turn; once where the peers' preparations alone take minutes.
 const ROUNDS: usize = 2;
+const MANY: usize = 150;
 /// Points that `u` is measured over.
 const UNIT_POINTS: f64 = 1000.0;
 
@@ -87,7 +88,7 @@ fn compare() -> Result<(), String> {
     let programs = PEERS.iter().map(|peer| build(peer.package)).collect::<Result<Vec<_>, _>>()?;
     for size in sizes {
         let mut lines: Vec<Line> = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..if size < MANY { ROUNDS } else { 1 } {
             for program in &programs {
                 for line in run(program, size)? {
                     match lines.iter_mut().find(|other| other.name == line.name) {
