@@ -33,6 +33,7 @@
 
 mod agenda;
 mod broker;
+mod computer;
 mod controller;
 mod core;
 mod event;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::computer;
 use super::controller::ControllerFactory;
 use super::core::{Core, CoreError, DEFAULT_POLL_STEP, Standing};
 use super::event::{NoObserver, Observer};
@@ -11,7 +12,7 @@ use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::randomness::{OsRandomness, Randomness};
 use super::retry::WhiteboardConfig;
 use super::step::{Effect, Input, Recalled, Step};
-use super::task::{self, Task, TaskId};
+use super::task::{Task, TaskId};
 use super::tunnel::BrokerTunnel;
 use super::whiteboard;
 use crate::bls::Effort;
@@ -198,7 +199,7 @@ impl ReactorEngine {
         crew.workers.push(Worker::spawn("dkg-publisher", posting, fail("whiteboard publisher"))?);
         let computing = {
             let reactor = reactor.clone();
-            move || task::compute(&computer_inbox, &reactor)
+            move || computer::compute(&computer_inbox, &reactor)
         };
         crew.workers.push(Worker::spawn("dkg-compute", computing, fail("computing thread"))?);
         tunnel.connect_reactor(reactor.clone());

@@ -3,9 +3,6 @@
 
 use std::fmt;
 
-use super::lifecycle::{Inbox, Mailbox, Received};
-use super::mail::ReactorInput;
-use super::step::Input;
 use crate::protocol::{Failure, Findings, KeyWork, Keys, Work};
 
 /// Names one computation, so that the result of one that nobody waits for any more is recognized.
@@ -48,22 +45,6 @@ impl fmt::Debug for Task {
         match self {
             Task::Judge { work, .. } => work.fmt(f),
             Task::Keys(work) => work.fmt(f),
-        }
-    }
-}
-
-/// The computing thread: one computation after the other, its result to the reactor.
-pub(super) fn compute(inbox: &Inbox<(TaskId, Box<Task>)>, reactor: &Mailbox<ReactorInput>) {
-    loop {
-        match inbox.receive(None) {
-            Received::Message((id, task)) => {
-                let result = task.run();
-                if inbox.is_stopped() || reactor.send(ReactorInput::Answer(Input::Computed { id, result })).is_err() {
-                    return;
-                }
-            }
-            Received::Woken => {}
-            Received::Stopped => return,
         }
     }
 }

@@ -38,6 +38,6 @@ mod work;
 
 pub use fault::{Disqualification, Remark};
 pub use message::{Broadcast, encode_answer, encode_complaint, encode_share, encode_vector};
-pub use outcome::{Conclusion, Failure, Keys, OurShare, Outcome};
+pub use outcome::{Failure, Keys, OurShare, Outcome};
 pub use participant::{Error, Output, Parameters, Participant, Phase};
-pub use work::{Findings, KeyWork, WORK_POINTS, Work};
+pub use work::{Conclusion, Findings, KeyWork, WORK_POINTS, Work};

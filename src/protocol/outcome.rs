@@ -1,7 +1,6 @@
 //! What a run comes out with.
 
 use super::fault::Disqualification;
-use super::work::KeyWork;
 use crate::bls::{Index, PublicKey, SecretKey};
 
 /// The end of a run, as one member sees it. Everything but [`OurShare`] is the same for all honest members.
@@ -12,16 +11,6 @@ pub struct Outcome {
     pub disqualified: Vec<(Index, Disqualification)>,
     /// The keys, or why there are none.
     pub result: Result<Keys, Failure>,
-}
-
-/// The end of a run before its keys have been computed.
-pub struct Conclusion {
-    /// The dealers whose secrets make up the key, ascending.
-    pub qualified: Vec<Index>,
-    /// The others, ascending, each with its reason.
-    pub disqualified: Vec<(Index, Disqualification)>,
-    /// What is left to do for the keys, or why there are none.
-    pub keys: Result<KeyWork, Failure>,
 }
 
 /// The keys of a successful run.

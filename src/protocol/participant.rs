@@ -3,8 +3,8 @@
 use super::dealer::Dealer;
 use super::fault::{Disqualification, Remark};
 use super::message::{self, Broadcast};
-use super::outcome::{Conclusion, Failure, Outcome};
-use super::work::{Case, Claim, Finding, Findings, KeyWork, WORK_POINTS, Work};
+use super::outcome::{Failure, Outcome};
+use super::work::{Case, Claim, Conclusion, Finding, Findings, KeyWork, WORK_POINTS, Work};
 use crate::bls::{Effort, Index, Polynomial, Scalar, SeedError, VectorEncoding};
 use crate::committee::{MAX_MEMBERS, MIN_MEMBERS};
 use crate::secret::SecretBytes;

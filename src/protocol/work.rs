@@ -10,6 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::fault::Disqualification;
 use super::outcome::{Failure, Keys, OurShare};
 use crate::bls::{
     CommitmentVector, Effort, G2Point, Index, PublicKey, Scalar, SecretKey, UncheckedVector, VectorError,
@@ -189,6 +190,16 @@ fn images(claims: &[(&Arc<CommitmentVector>, &Claim)], me: Index, effort: Effort
         ClaimKind::Answer(_) => others.next(),
     };
     claims.iter().filter_map(image).collect()
+}
+
+/// The end of a run before its keys have been computed.
+pub struct Conclusion {
+    /// The dealers whose secrets make up the key, ascending.
+    pub qualified: Vec<Index>,
+    /// The others, ascending, each with its reason.
+    pub disqualified: Vec<(Index, Disqualification)>,
+    /// What is left to do for the keys, or why there are none.
+    pub keys: Result<KeyWork, Failure>,
 }
 
 /// The keys of a run that has come to its end, still to be computed.

@@ -3,19 +3,22 @@
 //! **One input, one [`Step`]; persist the step, then carry out its effects in order.** Read [`Core::step`] to learn what a
 //! node does.
 
-use super::agenda::{Action, Agenda, CatchUp};
+mod entry;
+mod keys;
+
+use self::entry::Entry;
+use super::agenda::{Action, Agenda};
 use super::controller::{Controller, ControllerFactory, StartError, Verdicts};
 use super::event::EngineEvent;
 use super::randomness::{Randomness, RandomnessError};
 use super::step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
 use super::task::{Task, TaskId, TaskResult};
-use crate::bls::{Effort, Index, PublicKey};
-use crate::chain::DkgResult;
+use crate::bls::Effort;
 use crate::committee::NodeId;
-use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, Snapshot, View};
+use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, Header, ProtocolEvent, Snapshot, View};
 use crate::network::Delivery;
 use crate::protocol::{self, Conclusion, Failure, Keys, Phase};
-use crate::store::{Dealing, EpochRecord, Journal, KeyStatus, TransitionError, recover};
+use crate::store::{EpochRecord, KeyStatus, TransitionError};
 
 /// Views between two reads of the board within a phase, unless configured otherwise.
 pub const DEFAULT_POLL_STEP: u64 = 10;
@@ -82,14 +85,6 @@ enum Then {
     CaughtUp,
     /// A phase ends with this block.
     EndPhase(Header),
-}
-
-/// How a node comes into a run.
-enum Entry {
-    /// It is running, and the chain tells it that the run begins.
-    Live,
-    /// It starts, and the run has begun. These blocks have ended phases.
-    Start { ends: Vec<Header> },
 }
 
 /// Where the chain stands, as far as the node has been told.
@@ -315,149 +310,6 @@ impl Core {
         }
     }
 
-    /// A setup phase has begun, or we have come into it: deal, go on with what we have dealt before, or sit the run out.
-    fn enter_run(
-        &mut self,
-        setup: EpochSetup,
-        head: &Header,
-        entry: Entry,
-        recalled: Recalled,
-        step: &mut Step,
-    ) -> Result<(), CoreError> {
-        let epoch = setup.epoch;
-        if self.runs(epoch) {
-            return Ok(());
-        }
-        self.end_run(step);
-        let Recalled { current, next: record, journal, .. } = recalled;
-        step.prune(current.epoch());
-        if matches!(current.status(), KeyStatus::Started | KeyStatus::Completed) {
-            self.fail_key(current, "the epoch has begun, and the chain has never committed this run", step)?;
-        }
-        if setup.committee.index_of(self.factory.node_id()).is_none() {
-            sit_out(epoch, "this node is not in its committee", step);
-            return Ok(());
-        }
-        match (record.status(), journal) {
-            (KeyStatus::KeyCommitted, _) => {
-                sit_out(epoch, "its key is already committed", step);
-                Ok(())
-            }
-            (_, Some(journal)) => self.resume_run(setup, head, entry, record, journal, step),
-            (KeyStatus::Uninitialized, None) => self.begin_run(setup, head, entry, record, step),
-            (KeyStatus::Started, None) => {
-                let reason = "this node has begun the run before, and what it dealt is not in its store; it does not deal a \
-                              second time, since two dealings under one name give secrets away";
-                sit_out(epoch, reason, step);
-                self.fail_key(record, reason, step)
-            }
-            (status, None) => {
-                sit_out(epoch, &format!("its key is already {status}"), step);
-                Ok(())
-            }
-        }
-    }
-
-    /// Deals, if there is time.
-    fn begin_run(
-        &mut self,
-        setup: EpochSetup,
-        head: &Header,
-        entry: Entry,
-        record: EpochRecord,
-        step: &mut Step,
-    ) -> Result<(), CoreError> {
-        let epoch = setup.epoch;
-        let [last, ..] = setup.phase_final_views;
-        if head.view >= last {
-            let reason = format!("phase 1 ended with view {last}, and this node comes to it at view {}", head.view);
-            sit_out(epoch, &reason, step);
-            step.then(Effect::Submit { instance: setup.instance.clone(), result: DkgResult::Empty });
-            return self.fail_key(record, &reason, step);
-        }
-        let late_in_phase_1 = middle_of_phase_1(&setup);
-        let dealing = Dealing::new(&setup, self.randomness.dealing_seed(&setup.instance)?);
-        // A node that starts in a run of which it knows nothing may have lost what it knew. Before it deals it has to see
-        // that there is no other dealing in its name.
-        let agenda = match entry {
-            Entry::Live => Agenda::new(&setup, head, self.poll_step),
-            Entry::Start { .. } => Agenda::resumed(&setup, &[], head, self.poll_step, CatchUp::NextBlock),
-        };
-        let catches_up = matches!(entry, Entry::Start { .. });
-        let start_error = |error| CoreError::Start { epoch, error };
-        let (controller, effects) = self.factory.create(&setup, &dealing, catches_up).map_err(start_error)?;
-        let record = record.start().map_err(|error| CoreError::Key { epoch, error })?;
-        step.record(record.clone());
-        step.dealing(dealing);
-        step.report(controller.started());
-        step.extend(effects);
-        self.run = Some(Run {
-            controller,
-            agenda,
-            late_in_phase_1,
-            record,
-            reading: None,
-            computing: None,
-            then: None,
-            closing: None,
-            commit: None,
-        });
-        Ok(())
-    }
-
-    /// Goes on with a run from its journal: the same dealing, the shares that were kept, and the board as of each phase's end.
-    fn resume_run(
-        &mut self,
-        setup: EpochSetup,
-        head: &Header,
-        entry: Entry,
-        record: EpochRecord,
-        journal: Journal,
-        step: &mut Step,
-    ) -> Result<(), CoreError> {
-        let epoch = setup.epoch;
-        let ends = match entry {
-            Entry::Live => Vec::new(),
-            Entry::Start { ends } => ends,
-        };
-        let over = setup.phase_final_views.iter().filter(|last| head.view >= **last).count();
-        let problem = if !journal.dealing.is_for(&setup) {
-            Some("what this node dealt in it was for another committee; it does not deal the same secret to two")
-        } else if ends.len() < over {
-            Some("the chain does not say at which blocks its phases ended while this node was down")
-        } else {
-            None
-        };
-        if let Some(reason) = problem {
-            sit_out(epoch, reason, step);
-            return match record.status() {
-                KeyStatus::Started => self.fail_key(record, reason, step),
-                _ => Ok(()),
-            };
-        }
-        let start_error = |error| CoreError::Start { epoch, error };
-        let (mut controller, effects) = self.factory.create(&setup, &journal.dealing, true).map_err(start_error)?;
-        step.report(controller.resumed(ends.len(), &journal));
-        step.extend(effects);
-        for share in &journal.shares {
-            step.extend(controller.take_kept(share));
-        }
-        let late_in_phase_1 = middle_of_phase_1(&setup);
-        let agenda = Agenda::resumed(&setup, &ends, head, self.poll_step, CatchUp::Now);
-        self.run = Some(Run {
-            controller,
-            agenda,
-            late_in_phase_1,
-            record,
-            reading: None,
-            computing: None,
-            then: None,
-            closing: None,
-            commit: None,
-        });
-        self.work(step)
-    }
-
     /// Asks for the next computation, unless one is on. Whether one is on now.
     fn compute(&mut self, step: &mut Step) -> Result<bool, CoreError> {
         let Some(run) = &mut self.run else { return Ok(false) };
@@ -594,81 +446,6 @@ impl Core {
         }
     }
 
-    /// The chain has agreed on an epoch's keys: compare ours.
-    fn on_commit(&mut self, commit: EpochCommit, recalled: Recalled, step: &mut Step) -> Result<(), CoreError> {
-        if let Some(run) = self.run.as_mut().filter(|run| run.controller.epoch() == commit.epoch) {
-            // The board is slow to answer us, but our share may still come out of it.
-            run.commit = Some((commit, recalled.earlier));
-            return Ok(());
-        }
-        self.check_key(&commit, recalled.next, &recalled.earlier, step)
-    }
-
-    /// Commits the key the chain expects of us if we hold it: the epoch's own, or else an earlier one.
-    fn check_key(
-        &mut self,
-        commit: &EpochCommit,
-        record: EpochRecord,
-        earlier: &[EpochRecord],
-        step: &mut Step,
-    ) -> Result<(), CoreError> {
-        let me = *self.factory.node_id();
-        let epoch = commit.epoch;
-        let Some((index, expected)) = commit.expected_of(&me) else {
-            return match record.status() {
-                KeyStatus::Started | KeyStatus::Completed => {
-                    self.fail_key(record, "the chain has committed no key of this node for the epoch", step)
-                }
-                _ => Ok(()),
-            };
-        };
-        let own = record.commit(commit, &me);
-        let recovered = || recover(&record, earlier.iter().cloned(), commit, &me).map(|found| found.record);
-        match own {
-            Ok(next) => self.commit_key(next, &record, (index, *expected), false, step),
-            Err(error) if record.status() == KeyStatus::KeyCommitted => Err(CoreError::Key { epoch, error }),
-            Err(error) => match recovered() {
-                Some(next) => self.commit_key(next, &record, (index, *expected), true, step),
-                None => {
-                    let reason = match (record.status(), record.failure()) {
-                        (KeyStatus::Completed, _) => error.to_string(),
-                        (KeyStatus::Failed, Some(reason)) => reason.to_owned(),
-                        (KeyStatus::Started, _) => "the run was not finished on this node".to_owned(),
-                        _ => "this node took no part in the run".to_owned(),
-                    };
-                    self.fail_key(record, &reason, step)
-                }
-            },
-        }
-    }
-
-    fn commit_key(
-        &self,
-        next: EpochRecord,
-        before: &EpochRecord,
-        (index, public_key): (Index, PublicKey),
-        recovered: bool,
-        step: &mut Step,
-    ) -> Result<(), CoreError> {
-        if before.status() != KeyStatus::KeyCommitted {
-            step.close(next.epoch());
-            step.then(Effect::SelfTest { epoch: next.epoch(), public_key });
-            step.report(EngineEvent::KeyCommitted { epoch: next.epoch(), index, recovered });
-            step.record(next);
-        }
-        Ok(())
-    }
-
-    fn fail_key(&self, record: EpochRecord, reason: &str, step: &mut Step) -> Result<(), CoreError> {
-        let epoch = record.epoch();
-        step.close(epoch);
-        if record.status() != KeyStatus::Failed {
-            step.record(record.fail(reason).map_err(|error| CoreError::Key { epoch, error })?);
-        }
-        step.report(EngineEvent::KeyFailed { epoch, reason: reason.to_owned() });
-        Ok(())
-    }
-
     /// The same node once more, with another source of randomness.
     #[cfg(feature = "simulator")]
     pub(crate) fn fork(&self, randomness: Box<dyn Randomness>) -> Core {
@@ -737,14 +514,4 @@ fn challenge(randomness: &mut dyn Randomness) -> Result<[u8; 32], RandomnessErro
     let mut bytes = [0; 32];
     randomness.fill(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Half of phase 1 is for shares to come by themselves.
-fn middle_of_phase_1(setup: &EpochSetup) -> View {
-    let [last, ..] = setup.phase_final_views;
-    View(setup.first_view.0 + last.0.saturating_sub(setup.first_view.0) / 2)
-}
-
-fn sit_out(epoch: EpochCounter, reason: &str, step: &mut Step) {
-    step.report(EngineEvent::SatOut { epoch, reason: reason.to_owned() });
 }
