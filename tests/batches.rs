@@ -192,6 +192,7 @@ proptest! {
         let one_by_one = all[1..].iter().fold(all[0].clone(), |sum, vector| CommitmentVector::sum([&sum, *vector]).unwrap());
         prop_assert_eq!(&sum, &one_by_one);
         let key_shares: Vec<G2Point> = Index::all(n).map(|index| sum.evaluate(index)).collect();
+        prop_assert_eq!(&sum.evaluate_all_with(n, effort), &key_shares);
         prop_assert_eq!(sum.evaluate_all(n), key_shares);
     }
 }
@@ -200,6 +201,10 @@ proptest! {
 fn at_every_member_many_values_at_once_are_those_of_one_by_one() {
     let vectors: Vec<CommitmentVector> = (0..6).map(|seed| dealing(seed, 2).commit()).collect();
     let all: Vec<&CommitmentVector> = vectors.iter().collect();
+    let long = dealing(9, 126).commit();
+    let key_shares: Vec<G2Point> = Index::all(254).map(|index| long.evaluate(index)).collect();
+    assert_eq!(long.evaluate_all(254), key_shares);
+    assert_eq!(long.evaluate_all_with(254, effort(2, Strength::Bits64)), key_shares);
     for index in Index::all(254) {
         let values: Vec<G2Point> = vectors.iter().map(|vector| vector.evaluate(index)).collect();
         assert_eq!(CommitmentVector::evaluate_each(&all, index, Effort::ONE_THREAD), values, "member {index}");

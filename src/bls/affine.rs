@@ -156,10 +156,11 @@ impl Adder {
         }
     }
 
-    /// Takes the first point times 1, the second times 2, and so on.
-    pub(super) fn times_counting(&mut self, points: &mut [blst_p2_affine]) {
+    /// Takes the first point times `first`, the second times `first + 1`, and so on, none of them zero or above 255.
+    pub(super) fn times_counting(&mut self, points: &mut [blst_p2_affine], first: usize) {
         let base = points.to_vec();
-        let digits: Vec<Vec<i8>> = (1..=u8::MAX).map(signed_digits).take(points.len()).collect();
+        let digits: Vec<Vec<i8>> =
+            (1..=u8::MAX).skip(first.saturating_sub(1)).map(signed_digits).take(points.len()).collect();
         let longest = digits.last().map_or(0, Vec::len);
         let mut added = Vec::new();
         for after in (0..longest.saturating_sub(1)).rev() {

@@ -178,7 +178,12 @@ impl CommitmentVector {
 
     /// The public values of the shares of participants 0 to n-1.
     pub fn evaluate_all(&self, n: usize) -> Vec<G2Point> {
-        evaluate::at_first_places(&self.points, Index::all(n).count())
+        self.evaluate_all_with(n, Effort::ONE_THREAD)
+    }
+
+    /// [`evaluate_all`](Self::evaluate_all), on up to two threads.
+    pub fn evaluate_all_with(&self, n: usize, effort: Effort) -> Vec<G2Point> {
+        evaluate::at_first_places(&self.points, Index::all(n).count(), effort)
     }
 
     /// The commitment to the sum of the polynomials; `None` if there is none, or if they differ in length.

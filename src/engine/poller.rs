@@ -8,8 +8,8 @@ use super::step::{Input, ReadRequest};
 use crate::chain::{BoardMessage, ClientError};
 use crate::epoch::Header;
 
-/// Messages asked for in one call, and judged in one step: few enough that a node of the largest committee is done with
-/// them in well under a second, and can stop.
+/// Messages asked for in one call and taken in in one step: few enough that a node of the largest committee is done with the
+/// step at once, and enough for their vectors to be checked together.
 pub const READ_PAGE: usize = 32;
 
 /// The one read of the board that is on, if any, and the choice of client.

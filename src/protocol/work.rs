@@ -226,7 +226,7 @@ impl KeyWork {
         let effort = effort.for_points(vectors.iter().map(|vector| vector.len()).sum());
         let sum = CommitmentVector::sum_all(&vectors, effort).ok_or(without)?;
         let group_key = PublicKey::from(sum.constant_term());
-        let key_shares: Vec<PublicKey> = sum.evaluate_all(size).into_iter().map(PublicKey::from).collect();
+        let key_shares: Vec<PublicKey> = sum.evaluate_all_with(size, effort).into_iter().map(PublicKey::from).collect();
         let share = match share {
             Err(missing) => OurShare::Missing(missing),
             Ok(share) => match SecretKey::from_scalar(share) {
