@@ -7,55 +7,53 @@
 
 use blst::{blst_fp2, blst_p2_affine};
 
-use super::fp2;
+use super::fp2::{self, Inverter};
 
 /// How many additions share an inversion: so many that it costs next to nothing, and so few that they stay in the cache.
-const BLOCK: usize = 512;
+const BLOCK: usize = 192;
 
 /// Adds points of E2, lane by lane. Keeps its scratch from one batch to the next.
+#[derive(Default)]
 pub(super) struct Adder {
-    one: blst_fp2,
-    /// By what each lane's slope is divided, then its inverse.
-    runs: Vec<blst_fp2>,
+    /// By what each lane's slope is divided, then its inverse, then the slope.
     slopes: Vec<blst_fp2>,
+    /// The slopes of second chords.
+    others: Vec<blst_fp2>,
+    /// Where first chords end.
     middles: Vec<blst_fp2>,
-    before: Vec<blst_fp2>,
+    inverter: Inverter,
 }
 
 impl Adder {
-    pub(super) fn new() -> Adder {
-        let scratch = || Vec::with_capacity(BLOCK);
-        Adder { one: fp2::one(), runs: scratch(), slopes: scratch(), middles: scratch(), before: scratch() }
-    }
-
     /// Adds to each point the one at its place in `others`.
     pub(super) fn add(&mut self, points: &mut [blst_p2_affine], others: &[blst_p2_affine]) {
         for (points, others) in points.chunks_mut(BLOCK).zip(others.chunks(BLOCK)) {
-            self.runs.clear();
-            for (point, other) in points.iter().zip(others) {
-                let run = fp2::sub(&other.x, &point.x);
-                let chord = !(fp2::is_zero(&run) || is_identity(point) || is_identity(other));
-                self.runs.push(match chord {
-                    true => run,
-                    // Not zero: E2 has no points of order two.
-                    false if is_tangent(point, other) => fp2::add(&point.y, &point.y),
-                    false => self.one,
-                });
+            let slopes = lanes(&mut self.slopes, points.len());
+            for ((point, other), run) in points.iter().zip(others).zip(slopes.iter_mut()) {
+                if !is_chord(point, other, run) {
+                    match is_tangent(point, other) {
+                        // Not zero: E2 has no points of order two.
+                        true => fp2::add_into(run, &point.y, &point.y),
+                        false => *run = fp2::NOT_ZERO,
+                    }
+                }
             }
-            fp2::invert_all(&mut self.runs, &mut self.before);
-            for ((point, other), inverse) in points.iter_mut().zip(others).zip(&self.runs) {
-                *point = if is_identity(other) {
+            self.inverter.invert_all(slopes);
+            let mut rise = blst_fp2::default();
+            for ((point, other), slope) in points.iter_mut().zip(others).zip(slopes) {
+                if is_identity(other) {
                     continue;
                 } else if is_identity(point) {
-                    *other
+                    *point = *other;
                 } else if point.x != other.x {
-                    let slope = fp2::mul(&fp2::sub(&other.y, &point.y), inverse);
-                    third(point, &other.x, &slope)
+                    fp2::sub_into(&mut rise, &other.y, &point.y);
+                    fp2::mul_assign(slope, &rise);
+                    go_to_third(point, &other.x, slope);
                 } else if point.y == other.y {
-                    tangent(point, inverse)
+                    double(point, slope);
                 } else {
-                    blst_p2_affine::default()
-                };
+                    *point = blst_p2_affine::default();
+                }
             }
         }
     }
@@ -63,16 +61,17 @@ impl Adder {
     /// Doubles each point.
     pub(super) fn double(&mut self, points: &mut [blst_p2_affine]) {
         for points in points.chunks_mut(BLOCK) {
-            self.runs.clear();
-            let runs = points.iter().map(|point| match is_identity(point) {
-                true => self.one,
-                false => fp2::add(&point.y, &point.y),
-            });
-            self.runs.extend(runs);
-            fp2::invert_all(&mut self.runs, &mut self.before);
-            for (point, inverse) in points.iter_mut().zip(&self.runs) {
+            let slopes = lanes(&mut self.slopes, points.len());
+            for (point, run) in points.iter().zip(slopes.iter_mut()) {
+                match is_identity(point) {
+                    true => *run = fp2::NOT_ZERO,
+                    false => fp2::add_into(run, &point.y, &point.y),
+                }
+            }
+            self.inverter.invert_all(slopes);
+            for (point, inverse) in points.iter_mut().zip(slopes) {
                 if !is_identity(point) {
-                    *point = tangent(point, inverse);
+                    double(point, inverse);
                 }
             }
         }
@@ -85,37 +84,38 @@ impl Adder {
         for (points, others) in points.chunks_mut(BLOCK).zip(others.chunks(BLOCK)) {
             // Lanes that are no two chords, of which honest vectors have none.
             let mut odd: Vec<usize> = Vec::new();
-            self.runs.clear();
+            let first = lanes(&mut self.slopes, points.len());
             for (lane, (point, other)) in points.iter().zip(others).enumerate() {
-                let run = fp2::sub(&other.x, &point.x);
-                let chord = !(fp2::is_zero(&run) || is_identity(point) || is_identity(other));
-                if !chord {
+                if !is_chord(point, other, &mut first[lane]) {
                     odd.push(lane);
+                    first[lane] = fp2::NOT_ZERO;
                 }
-                self.runs.push(if chord { run } else { self.one });
             }
-            fp2::invert_all(&mut self.runs, &mut self.before);
-            self.slopes.clear();
-            self.middles.clear();
+            self.inverter.invert_all(first);
+            let middles = lanes(&mut self.middles, points.len());
+            let second = lanes(&mut self.others, points.len());
+            let mut rise = blst_fp2::default();
             for (lane, (point, other)) in points.iter().zip(others).enumerate() {
-                let slope = fp2::mul(&fp2::sub(&other.y, &point.y), &self.runs[lane]);
-                let middle = fp2::sub(&fp2::sub(&fp2::square(&slope), &point.x), &other.x);
-                let run = fp2::sub(&point.x, &middle);
-                let chord = !fp2::is_zero(&run);
-                if !chord && !odd.contains(&lane) {
-                    odd.push(lane);
+                let (slope, middle, run) = (&mut first[lane], &mut middles[lane], &mut second[lane]);
+                fp2::sub_into(&mut rise, &other.y, &point.y);
+                fp2::mul_assign(slope, &rise);
+                third_into(middle, &point.x, &other.x, slope);
+                fp2::sub_into(run, &point.x, middle);
+                if fp2::is_zero(run) {
+                    if !odd.contains(&lane) {
+                        odd.push(lane);
+                    }
+                    *run = fp2::NOT_ZERO;
                 }
-                self.runs[lane] = if chord { run } else { self.one };
-                self.slopes.push(slope);
-                self.middles.push(middle);
             }
-            fp2::invert_all(&mut self.runs, &mut self.before);
+            self.inverter.invert_all(second);
             let mut odd_points: Vec<blst_p2_affine> = odd.iter().map(|lane| points[*lane]).collect();
-            for (((point, inverse), slope), middle) in
-                points.iter_mut().zip(&self.runs).zip(&self.slopes).zip(&self.middles)
-            {
-                let slope = fp2::sub(&fp2::mul(&fp2::add(&point.y, &point.y), inverse), slope);
-                *point = third(point, middle, &slope);
+            for (lane, point) in points.iter_mut().enumerate() {
+                let slope = &mut second[lane];
+                fp2::add_into(&mut rise, &point.y, &point.y);
+                fp2::mul_assign(slope, &rise);
+                fp2::sub_assign(slope, &first[lane]);
+                go_to_third(point, &middles[lane], slope);
             }
             if !odd.is_empty() {
                 let odd_others: Vec<blst_p2_affine> = odd.iter().map(|lane| others[*lane]).collect();
@@ -241,12 +241,12 @@ enum Step {
 }
 
 impl Step {
-    /// What it costs, in products of the field.
+    /// What it costs, in products of Fp.
     fn cost(self) -> u32 {
         match self {
-            Step::Double => 7,
-            Step::DoubleAndAdd | Step::DoubleAndSubtract => 12,
-            Step::Add => 6,
+            Step::Double => 18,
+            Step::DoubleAndAdd | Step::DoubleAndSubtract => 28,
+            Step::Add => 16,
             Step::Rebase => 0,
         }
     }
@@ -293,8 +293,16 @@ fn signed_digits(number: u8) -> Vec<i8> {
     digits
 }
 
+/// So many places for numbers, in which anything may be.
+fn lanes(scratch: &mut Vec<blst_fp2>, count: usize) -> &mut [blst_fp2] {
+    scratch.resize(count, blst_fp2::default());
+    scratch
+}
+
 pub(super) fn negated(point: &blst_p2_affine) -> blst_p2_affine {
-    blst_p2_affine { x: point.x, y: fp2::negated_if(&point.y, true) }
+    let mut negated = *point;
+    fp2::negate_if(&mut negated.y, true);
+    negated
 }
 
 /// The identity has both coordinates zero, which no point of the curve has.
@@ -307,18 +315,41 @@ fn is_tangent(point: &blst_p2_affine, other: &blst_p2_affine) -> bool {
     point == other && !is_identity(point)
 }
 
-/// Twice a point, from the inverse of twice its ordinate.
+/// Whether the line through two points has just one more point; if so, `run` is then the difference of their abscissas.
 #[inline(always)]
-fn tangent(point: &blst_p2_affine, inverse: &blst_fp2) -> blst_p2_affine {
-    let square = fp2::square(&point.x);
-    let rise = fp2::add(&fp2::add(&square, &square), &square);
-    third(point, &point.x, &fp2::mul(&rise, inverse))
+fn is_chord(point: &blst_p2_affine, other: &blst_p2_affine, run: &mut blst_fp2) -> bool {
+    fp2::sub_into(run, &other.x, &point.x);
+    !(fp2::is_zero(run) || is_identity(point) || is_identity(other))
 }
 
-/// The third point on the line through a point and another abscissa, mirrored.
+/// Doubles a point. `inverse` is that of twice its ordinate, and becomes the tangent's slope.
 #[inline(always)]
-fn third(point: &blst_p2_affine, other_x: &blst_fp2, slope: &blst_fp2) -> blst_p2_affine {
-    let x = fp2::sub(&fp2::sub(&fp2::square(slope), &point.x), other_x);
-    let y = fp2::sub(&fp2::mul(slope, &fp2::sub(&point.x, &x)), &point.y);
-    blst_p2_affine { x, y }
+fn double(point: &mut blst_p2_affine, inverse: &mut blst_fp2) {
+    let (mut square, mut rise) = (blst_fp2::default(), blst_fp2::default());
+    fp2::square_into(&mut square, &point.x);
+    fp2::add_into(&mut rise, &square, &square);
+    fp2::add_assign(&mut rise, &square);
+    fp2::mul_assign(inverse, &rise);
+    let x = point.x;
+    go_to_third(point, &x, inverse);
+}
+
+/// The abscissa of the third point on the line of this slope through two points, given by theirs.
+#[inline(always)]
+fn third_into(third: &mut blst_fp2, one: &blst_fp2, other: &blst_fp2, slope: &blst_fp2) {
+    fp2::square_into(third, slope);
+    fp2::sub_assign(third, one);
+    fp2::sub_assign(third, other);
+}
+
+/// Moves a point to the third point on the line of this slope through it and another abscissa, mirrored.
+#[inline(always)]
+fn go_to_third(point: &mut blst_p2_affine, other: &blst_fp2, slope: &blst_fp2) {
+    let (mut third, mut rise) = (blst_fp2::default(), blst_fp2::default());
+    third_into(&mut third, &point.x, other, slope);
+    fp2::sub_assign(&mut point.x, &third);
+    fp2::mul_into(&mut rise, slope, &point.x);
+    let y = point.y;
+    fp2::sub_into(&mut point.y, &rise, &y);
+    point.x = third;
 }

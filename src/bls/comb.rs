@@ -118,6 +118,6 @@ fn look_up(row: &[blst_p2_affine], wanted: u64, negative: u64) -> blst_p2_affine
             }
         }
     }
-    found.y = fp2::negated_if(&found.y, negative != 0);
+    fp2::negate_if(&mut found.y, negative != 0);
     found
 }

@@ -1,8 +1,8 @@
 //! Values of commitments, of many at one place and of one at many places.
 
-use std::ops::RangeInclusive;
-
 use blst::blst_p2_affine;
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 use super::affine::{Adder, Chain};
 use super::effort::Effort;
@@ -11,10 +11,13 @@ use super::g2::G2Point;
 /// So few vectors are evaluated one by one: an inversion shared by so few does not pay.
 pub(super) const MIN_LANES: usize = 6;
 
+/// What a point of a vector costs to be checked, in additions.
+const ADDITIONS_A_POINT: usize = 20;
+
 /// The values at `x` (at least 1) of several polynomials of one degree, given by their coefficients, the lowest first. Horner's
 /// rule, all of them in step: the multiplications are by `x` itself, which is small.
 pub(super) fn at_one_place(polynomials: &[&[G2Point]], x: u8) -> Vec<G2Point> {
-    let mut adder = Adder::new();
+    let mut adder = Adder::default();
     let coefficients = |k: usize| polynomials.iter().map(|polynomial| *polynomial[k].as_affine()).collect::<Vec<_>>();
     let length = polynomials.iter().map(|polynomial| polynomial.len()).min().unwrap_or(0);
     let Some(highest) = length.checked_sub(1) else { return vec![G2Point::identity(); polynomials.len()] };
@@ -30,76 +33,81 @@ pub(super) fn at_one_place(polynomials: &[&[G2Point]], x: u8) -> Vec<G2Point> {
 ///
 /// By forward differences: when the differences Δ^k P(x) for k = 0 … t are known at one x, each is one addition at the next
 /// (Knuth, "The Art of Computer Programming", volume 2, section 4.6.4). At x = 0 they are Δ^k P(0) = Σ_j S(j,k)·k!·a_j, with
-/// Stirling numbers of the second kind; T(j,k) = k!·S(j,k) has T(j,k) = k·(T(j-1,k-1) + T(j-1,k)). So coefficient k turns
-/// into its difference in k rounds, of which round i makes it i times the sum of itself and of its neighbour above, after
-/// that one's round i. No factor is greater than t.
+/// Stirling numbers of the second kind. T(j,k) = k!·S(j,k) has T(j,k) = k·(T(j-1,k-1) + T(j-1,k)); turned into steps, step
+/// s adds to each of the s highest coefficients its neighbour above, and takes them times 1, 2 … s. So every factor is at
+/// most t, and in every step, before x = 0 and after, each number needs of the others its neighbour alone.
 pub(super) fn at_first_places(coefficients: &[G2Point], n: usize, effort: Effort) -> Vec<G2Point> {
-    let points: Vec<blst_p2_affine> = coefficients.iter().map(|point| *point.as_affine()).collect();
-    let Some((constant, rest)) = points.split_first() else { return vec![G2Point::identity(); n] };
-    let degree = rest.len();
-    let mut differences = vec![*constant];
-    if effort.threads.get() > 1 && degree > 1 {
-        // What the lower half lacks of the upper one is what its lowest coefficient is after each of the first rounds.
-        let half = degree / 2;
-        let upper = Rounds { lowest: half + 1, points: rest[half..].to_vec(), rounds: 1..=half, above: Vec::new() };
-        let (upper, above) = upper.run();
-        let halves = [
-            Rounds { lowest: 1, points: rest[..half].to_vec(), rounds: 1..=half, above },
-            Rounds { lowest: half + 1, points: upper, rounds: half + 1..=degree, above: Vec::new() },
-        ];
-        differences.extend(effort.map(&halves, |half| half.clone().run().0).concat());
-    } else {
-        let all = Rounds { lowest: 1, points: rest.to_vec(), rounds: 1..=degree, above: Vec::new() };
-        differences.extend(all.run().0);
+    let mut rest: Vec<blst_p2_affine> = coefficients.iter().map(|point| *point.as_affine()).collect();
+    let Some(degree) = rest.len().checked_sub(1) else { return vec![G2Point::identity(); n] };
+    // The work on each coefficient, in additions: number k is multiplied in k steps.
+    let cost = |k: usize| 7 * k + n;
+    let total: usize = (0..=degree).map(cost).sum();
+    let parts = effort.for_points(total / ADDITIONS_A_POINT).threads.get();
+    let mut tracks = Vec::with_capacity(parts);
+    let (mut below, mut taken) = (None, 0);
+    for k in (0..=degree).rev() {
+        taken += cost(k);
+        if k == 0 || taken * parts >= total * (tracks.len() + 1) {
+            let (to_below, from_above) = crossbeam_channel::bounded(degree + n);
+            let above = below.replace(from_above);
+            let track = Track { degree, n, lowest: k, points: rest.split_off(k), above, below: to_below };
+            tracks.push(Mutex::new(Some(track)));
+        }
     }
-    let mut adder = Adder::new();
-    (1..=n)
-        .map(|place| {
-            // What no later value rests on need not be kept up.
-            let needed = degree.min(n - place + 1);
-            let above = differences[1..=needed].to_vec();
-            adder.add(&mut differences[..needed], &above);
-            G2Point::from_affine(differences[0])
-        })
-        .collect()
+    // The highest first: where there are fewer threads than parts, each finds what it needs in its channel.
+    let run = |track: &Mutex<Option<Track>>| track.lock().take().map(Track::run);
+    let values = effort.map(&tracks, run).pop().flatten().unwrap_or_default();
+    values.into_iter().map(G2Point::from_affine).collect()
 }
 
-/// Some rounds of some neighbouring coefficients on their way to differences.
-#[derive(Clone)]
-struct Rounds {
-    /// The number of the first coefficient.
+/// Some neighbouring coefficients on their way to differences, and on from there.
+struct Track {
+    degree: usize,
+    n: usize,
+    /// The number of the first of them.
     lowest: usize,
     points: Vec<blst_p2_affine>,
-    rounds: RangeInclusive<usize>,
-    /// The neighbour above the last coefficient after each of the rounds; nothing if there is none.
-    above: Vec<blst_p2_affine>,
+    /// What the neighbour above the last is before each step in which it is needed; nothing if there is none.
+    above: Option<Receiver<blst_p2_affine>>,
+    /// Where the first goes, for the track below.
+    below: Sender<blst_p2_affine>,
 }
 
-impl Rounds {
-    /// The coefficients after these rounds, and the lowest one after each of those it took part in.
-    fn run(mut self) -> (Vec<blst_p2_affine>, Vec<blst_p2_affine>) {
-        let mut adder = Adder::new();
-        let mut lowest_after = Vec::new();
-        let (first, last) = self.rounds.into_inner();
-        let width = self.points.len();
-        // In wave w, the highest coefficient but w is in its first round, and the ones above it in the rounds after that, as
-        // far as there are any: what each needs of its neighbour was made in the wave before. Coefficient k is done after
-        // round k, so all are once the lowest is, be it after its own last round or after the last of these.
-        for wave in 0..(width + last.min(self.lowest)).saturating_sub(first) {
-            let begin = first + (wave + 1).saturating_sub(width);
-            let end = last.min(first + wave);
-            let start = width - 1 + begin - first - wave;
-            let lanes = start..start + end - begin + 1;
-            let mut neighbours = self.points[lanes.start + 1..width.min(lanes.end + 1)].to_vec();
-            if neighbours.len() < lanes.len() {
-                neighbours.push(self.above.get(end - first).copied().unwrap_or_default());
+impl Track {
+    /// What its first number is at 1, 2 … n.
+    fn run(self) -> Vec<blst_p2_affine> {
+        let Track { degree, n, lowest, mut points, above, below } = self;
+        let mut adder = Adder::default();
+        let mut values = Vec::with_capacity(n);
+        for step in 1..=degree + n {
+            let place = step.saturating_sub(degree);
+            let changing = match place {
+                0 => degree + 1 - step..degree + 1,
+                // What no later value rests on need not be kept up.
+                _ => 0..degree.min(n - place + 1),
+            };
+            if lowest > 0 && changing.contains(&(lowest - 1)) {
+                let _ = below.send(points[0]);
             }
-            adder.add(&mut self.points[lanes.clone()], &neighbours);
-            adder.times_counting(&mut self.points[lanes.clone()], begin);
-            if lanes.start == 0 {
-                lowest_after.push(self.points[0]);
+            let own = changing.start.max(lowest)..changing.end.min(lowest + points.len());
+            if !own.is_empty() {
+                let lanes = own.start - lowest..own.end - lowest;
+                let mut neighbours = points[lanes.start + 1..points.len().min(lanes.end + 1)].to_vec();
+                if neighbours.len() < lanes.len() {
+                    // No neighbour is as good as the identity. (A track that is gone too early has panicked, and so will this
+                    // call.)
+                    let neighbour = above.as_ref().and_then(|above| above.recv().ok());
+                    neighbours.push(neighbour.unwrap_or_default());
+                }
+                adder.add(&mut points[lanes.clone()], &neighbours);
+                if place == 0 {
+                    adder.times_counting(&mut points[lanes], own.start + step - degree);
+                }
+            }
+            if place > 0 {
+                values.push(points[0]);
             }
         }
-        (self.points, lowest_after)
+        values
     }
 }

@@ -30,13 +30,13 @@ use super::g2::{E2Point, Projective};
 type Shape = &'static [usize];
 
 /// The shapes there are to choose from, from few buckets to many.
-const SHAPES: [Shape; 6] = [&[13], &[9, 9], &[13, 13], &[9, 7, 5], &[9, 9, 7], &[13, 13, 13]];
+const SHAPES: [Shape; 7] = [&[13], &[9, 9], &[13, 13], &[9, 7, 5], &[9, 9, 7], &[13, 13, 11], &[13, 13, 13]];
 
 /// What the check of one sum costs, in additions.
-const CHECK_COST: usize = 100;
+const CHECK_COST: usize = 150;
 
 /// What the check of one point by itself costs, in additions.
-const SINGLE_COST: usize = 72;
+const SINGLE_COST: usize = 110;
 
 /// Passes over the points, all of one shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn pass(points: &[&[E2Point]], shape: Shape, random: &mut ChaCha20Rng) -> bool {
             *next += 1;
         }
     }
-    let mut adder = Adder::new();
+    let mut adder = Adder::default();
     let sums = adder.sum_groups(sorted, &sizes[1..]);
     totals(&mut adder, shape, sums).iter().all(Projective::is_in_subgroup)
 }
