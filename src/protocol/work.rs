@@ -147,31 +147,20 @@ fn judge_vectors(
     effort: Effort,
 ) -> Vec<Result<Arc<CommitmentVector>, VectorError>> {
     let decoded = effort.map(cases, |case| match &case.vector {
-        Claimed::Bytes(bytes) => Some(UncheckedVector::decode(bytes, points)),
-        Claimed::Valid(_) => None,
+        Claimed::Bytes(bytes) => UncheckedVector::decode(bytes, points).map(Some),
+        Claimed::Valid(_) => Ok(None),
     });
-    let mut refused = Vec::with_capacity(cases.len());
     let mut unchecked = Vec::new();
-    for decoded in decoded {
-        refused.push(match decoded {
-            Some(Err(error)) => Some(error),
-            Some(Ok(vector)) => {
-                unchecked.push(vector);
-                None
-            }
-            None => None,
-        });
-    }
+    let sifted = |decoded: Result<_, _>| decoded.map(|vector| unchecked.extend(vector));
+    let sifted: Vec<Result<(), VectorError>> = decoded.into_iter().map(sifted).collect();
     let mut checked = UncheckedVector::check_all(unchecked, randomness, effort).into_iter();
-    let judged = |(refused, case): (Option<VectorError>, &Case)| match (refused, &case.vector) {
-        (Some(error), _) => Err(error),
-        (None, Claimed::Valid(vector)) => Ok(Arc::clone(vector)),
-        (None, Claimed::Bytes(_)) => match checked.next() {
-            Some(result) => result.map(Arc::new),
-            None => unreachable!("each decoded vector has been checked"),
-        },
+    let judged = |(sifted, case): (Result<(), _>, &Case)| match (sifted, &case.vector) {
+        (Err(error), _) => Some(Err(error)),
+        (Ok(()), Claimed::Valid(vector)) => Some(Ok(Arc::clone(vector))),
+        // There is one for each that was decoded.
+        (Ok(()), Claimed::Bytes(_)) => checked.next().map(|result| result.map(Arc::new)),
     };
-    refused.into_iter().zip(cases).map(judged).collect()
+    sifted.into_iter().zip(cases).filter_map(judged).collect()
 }
 
 /// The value of each vector where its claim's member is, in their order.

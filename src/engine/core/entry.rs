@@ -93,17 +93,7 @@ impl Core {
         step.dealing(dealing);
         step.report(controller.started());
         step.extend(effects);
-        self.run = Some(Run {
-            controller,
-            agenda,
-            late_in_phase_1,
-            record,
-            reading: None,
-            computing: None,
-            then: None,
-            closing: None,
-            commit: None,
-        });
+        self.run = Some(Run::new(controller, agenda, late_in_phase_1, record));
         Ok(())
     }
 
@@ -146,17 +136,7 @@ impl Core {
         }
         let late_in_phase_1 = middle_of_phase_1(&setup);
         let agenda = Agenda::resumed(&setup, &ends, head, self.poll_step, CatchUp::Now);
-        self.run = Some(Run {
-            controller,
-            agenda,
-            late_in_phase_1,
-            record,
-            reading: None,
-            computing: None,
-            then: None,
-            closing: None,
-            commit: None,
-        });
+        self.run = Some(Run::new(controller, agenda, late_in_phase_1, record));
         self.work(step)
     }
 }

@@ -498,6 +498,20 @@ impl Core {
 }
 
 impl Run {
+    fn new(controller: Controller, agenda: Agenda, late_in_phase_1: View, record: EpochRecord) -> Run {
+        Run {
+            controller,
+            agenda,
+            late_in_phase_1,
+            record,
+            reading: None,
+            computing: None,
+            then: None,
+            closing: None,
+            commit: None,
+        }
+    }
+
     /// Whether it is in phase 1, and not only because it goes through phases that were over when the node was started: what
     /// comes now is too late for those.
     fn takes_shares(&self) -> bool {
