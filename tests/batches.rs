@@ -204,6 +204,9 @@ fn at_every_member_many_values_at_once_are_those_of_one_by_one() {
     let long = dealing(9, 126).commit();
     let key_shares: Vec<G2Point> = Index::all(254).map(|index| long.evaluate(index)).collect();
     assert_eq!(long.evaluate_all(254), key_shares);
+    let longer = dealing(10, 299).commit();
+    let first: Vec<G2Point> = Index::all(3).map(|index| longer.evaluate(index)).collect();
+    assert_eq!(longer.evaluate_all(3), first);
     for threads in [2, 3, 8] {
         assert_eq!(long.evaluate_all_with(254, effort(threads, Strength::Bits64)), key_shares, "{threads} threads");
     }

@@ -17,8 +17,8 @@ const BLOCK: usize = 192;
 pub(super) struct Adder {
     /// By what each lane's slope is divided, then its inverse, then the slope.
     slopes: Vec<blst_fp2>,
-    /// The slopes of second chords.
-    others: Vec<blst_fp2>,
+    /// The same for second chords.
+    second_slopes: Vec<blst_fp2>,
     /// Where first chords end.
     middles: Vec<blst_fp2>,
     inverter: Inverter,
@@ -93,7 +93,7 @@ impl Adder {
             }
             self.inverter.invert_all(first);
             let middles = lanes(&mut self.middles, points.len());
-            let second = lanes(&mut self.others, points.len());
+            let second = lanes(&mut self.second_slopes, points.len());
             let mut rise = blst_fp2::default();
             for (lane, (point, other)) in points.iter().zip(others).enumerate() {
                 let (slope, middle, run) = (&mut first[lane], &mut middles[lane], &mut second[lane]);
@@ -156,11 +156,10 @@ impl Adder {
         }
     }
 
-    /// Takes the first point times `first`, the second times `first + 1`, and so on, none of them zero or above 255.
+    /// Takes the first point times `first`, which is not zero, the second times `first + 1`, and so on.
     pub(super) fn times_counting(&mut self, points: &mut [blst_p2_affine], first: usize) {
         let base = points.to_vec();
-        let digits: Vec<Vec<i8>> =
-            (1..=u8::MAX).skip(first.saturating_sub(1)).map(signed_digits).take(points.len()).collect();
+        let digits: Vec<Vec<i8>> = (first..).map(signed_digits).take(points.len()).collect();
         let longest = digits.last().map_or(0, Vec::len);
         let mut added = Vec::new();
         for after in (0..longest.saturating_sub(1)).rev() {
@@ -257,7 +256,7 @@ impl Chain {
     pub(super) fn to(number: u8) -> Chain {
         let by_digits = match number {
             3 => vec![Step::Double, Step::Add],
-            _ => signed_digits(number)
+            _ => signed_digits(number.into())
                 .iter()
                 .skip(1)
                 .map(|digit| match digit {
@@ -281,8 +280,8 @@ impl Chain {
 
 /// The digits -1, 0 and 1 of a number other than zero, the highest first: the form in which no two neighbours are both
 /// other than zero.
-fn signed_digits(number: u8) -> Vec<i8> {
-    let mut rest = i32::from(number);
+fn signed_digits(number: usize) -> Vec<i8> {
+    let mut rest = number as i64;
     let mut digits = Vec::with_capacity(9);
     while rest != 0 {
         let digit = if rest & 1 == 0 { 0 } else { 2 - (rest & 3) };

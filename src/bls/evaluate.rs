@@ -11,6 +11,9 @@ use super::g2::G2Point;
 /// So few vectors are evaluated one by one: an inversion shared by so few does not pay.
 pub(super) const MIN_LANES: usize = 6;
 
+/// What a coefficient costs in each of its steps before x = 0, in additions: to be added to, and multiplied.
+const ADDITIONS_A_STEP: usize = 7;
+
 /// What a point of a vector costs to be checked, in additions.
 const ADDITIONS_A_POINT: usize = 20;
 
@@ -39,19 +42,17 @@ pub(super) fn at_one_place(polynomials: &[&[G2Point]], x: u8) -> Vec<G2Point> {
 pub(super) fn at_first_places(coefficients: &[G2Point], n: usize, effort: Effort) -> Vec<G2Point> {
     let mut rest: Vec<blst_p2_affine> = coefficients.iter().map(|point| *point.as_affine()).collect();
     let Some(degree) = rest.len().checked_sub(1) else { return vec![G2Point::identity(); n] };
-    // The work on each coefficient, in additions: number k is multiplied in k steps.
-    let cost = |k: usize| 7 * k + n;
+    let cost = |k: usize| ADDITIONS_A_STEP * k + n;
     let total: usize = (0..=degree).map(cost).sum();
     let parts = effort.for_points(total / ADDITIONS_A_POINT).threads.get();
     let mut tracks = Vec::with_capacity(parts);
-    let (mut below, mut taken) = (None, 0);
+    let (mut above, mut taken) = (None, 0);
     for k in (0..=degree).rev() {
         taken += cost(k);
         if k == 0 || taken * parts >= total * (tracks.len() + 1) {
-            let (to_below, from_above) = crossbeam_channel::bounded(degree + n);
-            let above = below.replace(from_above);
-            let track = Track { degree, n, lowest: k, points: rest.split_off(k), above, below: to_below };
-            tracks.push(Mutex::new(Some(track)));
+            let (below, next_above) = (k > 0).then(|| crossbeam_channel::bounded(degree + n)).unzip();
+            let above = std::mem::replace(&mut above, next_above);
+            tracks.push(Mutex::new(Some(Track { degree, n, lowest: k, points: rest.split_off(k), above, below })));
         }
     }
     // The highest first: where there are fewer threads than parts, each finds what it needs in its channel.
@@ -69,8 +70,8 @@ struct Track {
     points: Vec<blst_p2_affine>,
     /// What the neighbour above the last is before each step in which it is needed; nothing if there is none.
     above: Option<Receiver<blst_p2_affine>>,
-    /// Where the first goes, for the track below.
-    below: Sender<blst_p2_affine>,
+    /// Where the first goes, for the track below; nothing if there is none.
+    below: Option<Sender<blst_p2_affine>>,
 }
 
 impl Track {
@@ -86,7 +87,9 @@ impl Track {
                 // What no later value rests on need not be kept up.
                 _ => 0..degree.min(n - place + 1),
             };
-            if lowest > 0 && changing.contains(&(lowest - 1)) {
+            if let Some(below) = &below
+                && changing.contains(&(lowest - 1))
+            {
                 let _ = below.send(points[0]);
             }
             let own = changing.start.max(lowest)..changing.end.min(lowest + points.len());
