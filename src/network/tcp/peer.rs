@@ -1,7 +1,7 @@
 //! The way to one peer: a connection that is kept, and what is known about the peer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -35,17 +35,20 @@ pub(super) struct Peer {
     lane: Mutex<Lane>,
     backoff: Mutex<Backoff>,
     dialling: Dialling,
-    connected: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
     refused: AtomicU64,
-    errors: Mutex<Errors>,
+    standing: Mutex<Standing>,
 }
 
-/// What went wrong last in each direction, unless it went well since.
+/// How things stand: under one lock, so that whoever sees a connection gone sees why.
 #[derive(Default)]
-struct Errors {
+struct Standing {
+    /// Whether there is a connection that was dialled.
+    connected: bool,
+    /// What went wrong last with those that were dialled, unless it went well since.
     dialling: Option<ProbeError>,
+    /// The same for those that came from the peer.
     answering: Option<String>,
 }
 
@@ -69,11 +72,10 @@ impl Peer {
             lane: Mutex::new(Lane { link: None, next: 0, heard: Instant::now(), asked: None }),
             backoff: Mutex::new(Backoff::new(limits.redial, limits.max_redial)),
             dialling: Dialling::default(),
-            connected: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            errors: Mutex::default(),
+            standing: Mutex::default(),
         }
     }
 
@@ -83,13 +85,13 @@ impl Peer {
 
     /// What is known about it.
     pub(super) fn status(&self, inbound: bool) -> PeerStatus {
-        let errors = self.errors.lock();
+        let standing = self.standing.lock();
         PeerStatus {
             node_id: self.node_id,
             address: self.address.clone(),
             inbound,
-            outbound: self.connected.load(Ordering::Relaxed),
-            last_error: errors.dialling.as_ref().map(ToString::to_string).or_else(|| errors.answering.clone()),
+            outbound: standing.connected,
+            last_error: standing.dialling.as_ref().map(ToString::to_string).or_else(|| standing.answering.clone()),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
@@ -99,7 +101,7 @@ impl Peer {
     /// It has connected to us and is who it should be: it is there, so it may be dialled.
     pub(super) fn came_in(&self) {
         self.backoff.lock().succeeded();
-        self.errors.lock().answering = None;
+        self.standing.lock().answering = None;
     }
 
     /// A message of its is taken.
@@ -114,7 +116,7 @@ impl Peer {
 
     /// A connection of its ended like this.
     pub(super) fn answering_failed(&self, why: String) {
-        self.errors.lock().answering = Some(why);
+        self.standing.lock().answering = Some(why);
     }
 
     /// Sends it a message, and waits for its word.
@@ -202,7 +204,7 @@ impl Peer {
         }
         let wait = if at_once { Duration::ZERO } else { self.backoff.lock().left(Instant::now()) };
         if !wait.is_zero() {
-            let why = self.errors.lock().dialling.clone();
+            let why = self.standing.lock().dialling.clone();
             return Err(why.unwrap_or_else(|| ProbeError::Unreachable("it was not reached a moment ago".into())));
         }
         self.dial(lane, around, deadline)?;
@@ -214,9 +216,9 @@ impl Peer {
         match self.connect(around, deadline) {
             Ok(link) => {
                 *lane = Lane { link: Some(link), heard: Instant::now(), asked: None, ..*lane };
-                self.connected.store(true, Ordering::Relaxed);
                 self.backoff.lock().succeeded();
-                self.errors.lock().dialling = None;
+                let mut standing = self.standing.lock();
+                (standing.connected, standing.dialling) = (true, None);
                 Ok(())
             }
             Err(_) if around.stop.is_stopped() => Err(ProbeError::ShutDown),
@@ -240,16 +242,16 @@ impl Peer {
 
     /// Remembers why there is no connection any more.
     fn lost(&self, lane: &mut Lane, error: ProbeError) -> ProbeError {
-        self.hang_up(lane);
+        lane.close();
         self.backoff.lock().failed(Instant::now());
-        self.errors.lock().dialling = Some(error.clone());
+        let mut standing = self.standing.lock();
+        (standing.connected, standing.dialling) = (false, Some(error.clone()));
         error
     }
 
     fn hang_up(&self, lane: &mut Lane) {
-        lane.link = None;
-        lane.asked = None;
-        self.connected.store(false, Ordering::Relaxed);
+        lane.close();
+        self.standing.lock().connected = false;
     }
 }
 
@@ -304,6 +306,11 @@ impl Lane {
             }
             _ => Ok(()),
         }
+    }
+
+    fn close(&mut self) {
+        self.link = None;
+        self.asked = None;
     }
 
     fn number(&mut self) -> u64 {
