@@ -20,13 +20,14 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 use rand::seq::SliceRandom;
 
+use super::effort::EVERYTHING_AT_ONCE;
 use super::g1::E1Point;
 use super::hash::hash_to_point;
 use super::pairing::Gt;
 use super::{G2Point, PublicKey, Signature, Tag, g1, g2};
 
 /// So many are checked one by one: finding the bad ones otherwise takes no less.
-const FEW: usize = 4;
+const FEW: usize = if EVERYTHING_AT_ONCE { 0 } else { 4 };
 
 /// The most that are looked through at once: as many as there are participants.
 const BLOCK: usize = 254;

@@ -5,11 +5,11 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use super::affine::{Adder, Chain};
-use super::effort::Effort;
+use super::effort::{EVERYTHING_AT_ONCE, Effort};
 use super::g2::G2Point;
 
-/// So few vectors are evaluated one by one: an inversion shared by so few does not pay.
-pub(super) const MIN_LANES: usize = 6;
+/// Fewer vectors than these are evaluated one by one: an inversion shared by so few does not pay.
+pub(super) const MIN_LANES: usize = if EVERYTHING_AT_ONCE { 1 } else { 6 };
 
 /// What a coefficient costs in each of its steps before x = 0, in additions: to be added to, and multiplied.
 const ADDITIONS_A_STEP: usize = 7;

@@ -23,7 +23,7 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
 use super::affine::{Adder, negated};
-use super::effort::{Effort, Strength};
+use super::effort::{EVERYTHING_AT_ONCE, Effort, Strength};
 use super::g2::{E2Point, Projective};
 
 /// How many numbers the digits of the sums of one pass are drawn from, each odd and at most 13.
@@ -54,7 +54,7 @@ impl Plan {
             (passes.div_ceil(threads) * (points + buckets + CHECK_COST * shape.len()), Plan { shape, passes })
         };
         let (cost, plan) = SHAPES.into_iter().map(plan).min_by_key(|(cost, _)| *cost)?;
-        (cost < points * SINGLE_COST / threads).then_some(plan)
+        (EVERYTHING_AT_ONCE || cost < points * SINGLE_COST / threads).then_some(plan)
     }
 }
 
