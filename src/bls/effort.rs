@@ -9,8 +9,8 @@ use std::thread;
 const MIN_POINTS: usize = 200;
 
 /// Whether the checks of many things at once are made of few things too, of which each is otherwise checked by itself. For tests:
-/// built with `--cfg batch_all`, a committee of three goes through what a committee of a hundred does.
-pub(super) const EVERYTHING_AT_ONCE: bool = cfg!(batch_all);
+/// compiled with `DKG_EVERYTHING_AT_ONCE` set, a committee of three goes through what a committee of a hundred does.
+pub(super) const EVERYTHING_AT_ONCE: bool = option_env!("DKG_EVERYTHING_AT_ONCE").is_some();
 
 /// How likely it may be that a check of many points at once accepts one that it should refuse. Whoever makes the points
 /// cannot tell before whether it will, and cannot try twice; see [`CommitmentVector`](super::CommitmentVector).

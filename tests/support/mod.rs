@@ -395,7 +395,7 @@ impl World {
         setup
     }
 
-    /// Ends phase `phase` (0, 1, 2) and waits until every node has.
+    /// Ends phase `phase` (0, 1, 2) and waits until every node has; after the last one, until it has computed and stored its key.
     pub fn end_phase(&mut self, setup: &EpochSetup, phase: usize) {
         self.finalize(setup.phase_final_views[phase].0);
         let phases = [
@@ -410,6 +410,12 @@ impl World {
                 }
                 _ => None,
             });
+            if phases[phase] == dkg_engine::protocol::Phase::Answering {
+                node.events.wait("the run's end", |event| match event {
+                    EngineEvent::RunEnded(report) => (report.epoch == setup.epoch).then_some(()),
+                    _ => None,
+                });
+            }
         }
     }
 
