@@ -114,7 +114,7 @@ fn uncompression() -> f64 {
 }
 
 /// Of one thread's time, what two take on this machine for work that they share without a word: uncompressing so many vectors.
-/// Below this no run can be.
+/// What a run takes more than this is its own.
 fn best_ratio() -> f64 {
     const VECTORS: usize = 300;
     let vector = Polynomial::from_seed(&[1; 48], 99).expect("a good seed").commit();

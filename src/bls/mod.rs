@@ -90,8 +90,8 @@
 //! [`SecretKey::prove_possession`], and the share's side of [`share_matches`] and [`shares_match_all`]. Decoding a scalar
 //! reveals whether it was accepted, and why not. The comb that dealing uses reads whole rows of its table under masks.
 //!
-//! This is checked: `cargo bench --bench constant_time` runs each of these under valgrind's memcheck with the secret declared
-//! undefined, which follows it through the optimized program and finds every jump and every address that depends on it. The few
+//! This is checked: `cargo bench --bench constant_time` runs them (arithmetic on scalars as a part of the others) under valgrind's
+//! memcheck with the secret declared undefined, which follows it through the optimized program and finds every jump and every address that depends on it. The few
 //! jumps that are let pass are named in `benches/constant_time.supp`, each with its reason. Instructions that take longer for some
 //! operands would not be seen.
 //!
