@@ -44,18 +44,23 @@ pub(super) fn at_first_places(coefficients: &[G2Point], n: usize, effort: Effort
     let Some(degree) = rest.len().checked_sub(1) else { return vec![G2Point::identity(); n] };
     let cost = |k: usize| ADDITIONS_A_STEP * k + n;
     let total: usize = (0..=degree).map(cost).sum();
-    let parts = effort.for_points(total / ADDITIONS_A_POINT).threads.get();
-    let mut tracks = Vec::with_capacity(parts);
-    let (mut above, mut taken) = (None, 0);
+    let threads = effort.for_points(total / ADDITIONS_A_POINT).threads.get();
+    // A track has nothing to do before those above have come down to it, and nothing any more while those below finish. So
+    // tracks of 1, 2 … threads … 2, 1 parts of the work: the first are short that the next begin soon, and who has done one
+    // of them goes on with one of the last.
+    let mut shares = (1..=threads).chain((1..threads).rev());
+    let (mut tracks, mut above) = (Vec::new(), None);
+    let (mut taken, mut end) = (0, shares.next().unwrap_or_default());
     for k in (0..=degree).rev() {
         taken += cost(k);
-        if k == 0 || taken * parts >= total * (tracks.len() + 1) {
+        if k == 0 || taken * threads.pow(2) >= total * end {
+            end += shares.next().unwrap_or_default();
             let (below, next_above) = (k > 0).then(|| crossbeam_channel::bounded(degree + n)).unzip();
             let above = std::mem::replace(&mut above, next_above);
             tracks.push(Mutex::new(Some(Track { degree, n, lowest: k, points: rest.split_off(k), above, below })));
         }
     }
-    // The highest first: where there are fewer threads than parts, each finds what it needs in its channel.
+    // In this order: whatever a track waits for comes from one that is done or under way.
     let run = |track: &Mutex<Option<Track>>| track.lock().take().map(Track::run);
     let values = effort.map(&tracks, run).pop().flatten().unwrap_or_default();
     values.into_iter().map(G2Point::from_affine).collect()
