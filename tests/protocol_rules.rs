@@ -68,7 +68,7 @@ fn a_message_from_outside_the_committee_is_an_input_error() {
         let expected = Error::NotAMember { from: at(from), size: 5 };
         assert_eq!(room.members[0].take_private(at(from), b"").err(), Some(expected.clone()));
         assert_eq!(room.members[0].take_broadcast(at(from), b"").err(), Some(expected.clone()));
-        assert_eq!(room.members[0].force_disqualify(at(from)), Err(expected));
+        assert_eq!(room.members[0].force_disqualify(at(from)).err(), Some(expected));
     }
     room.deal();
     room.complete();

@@ -2,7 +2,8 @@
 
 mod committee_room;
 
-use committee_room::{Room, at, scalar};
+use committee_room::{Room, at, bad_points, broken_vector, scalar};
+use dkg_engine::bls::Index;
 use dkg_engine::protocol::{
     Disqualification, Error, Failure, OurShare, Output, Phase, Remark, encode_answer, encode_complaint,
 };
@@ -206,6 +207,42 @@ fn an_empty_broadcast_or_an_unknown_tag_disqualifies_the_sender_as_dealer() {
         for outcome in room.finish() {
             assert_eq!(outcome.disqualified, [(at(2), expected.clone())]);
         }
+    }
+}
+
+#[test]
+fn a_breach_of_the_rules_is_taken_in_without_arithmetic_and_what_stands_before_it_is_judged_first() {
+    let verdicts = |outputs: Vec<Output>| -> Vec<(Index, Disqualification)> {
+        let verdict = |output| match output {
+            Output::Disqualified { dealer, reason } => Some((dealer, reason)),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(verdict).collect()
+    };
+    let point = &bad_points()[0];
+    for bad_vector in [false, true] {
+        let mut room = Room::new(5);
+        if bad_vector {
+            room.alter_broadcast(1, |data| broken_vector(data, 0, point));
+        }
+        room.deal_shares();
+        room.deal_vectors();
+        // Its vector has not been judged yet.
+        let member = &mut room.members[0];
+        assert_eq!(verdicts(member.take_broadcast(at(1), &[4]).unwrap()), []);
+        assert_eq!(member.disqualified(), []);
+        // Nothing after it counts any more, not even for a reason.
+        assert_eq!(verdicts(member.take_broadcast(at(1), &[]).unwrap()), []);
+        assert_eq!(verdicts(member.force_disqualify(at(1)).unwrap()), []);
+        let judged = verdicts(member.settle(&[1; 32]));
+        match (bad_vector, judged.as_slice()) {
+            (false, [(dealer, Disqualification::UnknownTag(4))]) => assert_eq!(*dealer, at(1)),
+            (true, [(dealer, Disqualification::VectorInvalid(_))]) => assert_eq!(*dealer, at(1)),
+            _ => panic!("bad vector {bad_vector}: {judged:?}"),
+        }
+        assert!(member.work().is_none());
+        // With nothing pending there is nothing to wait for.
+        assert_eq!(verdicts(member.take_broadcast(at(2), &[]).unwrap()), [(at(2), Disqualification::EmptyBroadcast)]);
     }
 }
 

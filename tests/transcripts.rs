@@ -198,7 +198,7 @@ fn apply(
         "broadcast" if index(event.from) == Some(parameters.me) && outcome.is_none() => Ok(Vec::new()),
         "broadcast" => running.take_broadcast(index(event.from).unwrap(), &data),
         "next_timeout" => running.end_phase(randomness),
-        "force_disqualify" => running.force_disqualify(index(event.index).unwrap()).map(|()| Vec::new()),
+        "force_disqualify" => running.force_disqualify(index(event.index).unwrap()),
         "end" => running.finish(randomness).map(|(ended, outputs)| {
             *outcome = Some(ended);
             outputs

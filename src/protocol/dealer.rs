@@ -67,6 +67,8 @@ pub(super) struct Dealer {
     answered: Vec<Index>,
     /// Our complaint has been made; it counts where it stands on the board, like everybody's.
     complained: bool,
+    /// What disqualifies this dealer unless something pending does, which stands before it on the board.
+    charge: Option<Disqualification>,
     verdict: Option<Disqualification>,
 }
 
@@ -83,12 +85,18 @@ impl Dealer {
             complaints: BTreeMap::new(),
             answered: Vec::new(),
             complained: false,
+            charge: None,
             verdict: None,
         }
     }
 
     pub(super) fn verdict(&self) -> Option<&Disqualification> {
         self.verdict.as_ref()
+    }
+
+    /// Whether this dealer is out, or will be when what is pending has been judged: nothing more is taken from it.
+    pub(super) fn is_done_for(&self) -> bool {
+        self.verdict.is_some() || self.charge.is_some()
     }
 
     pub(super) fn vector(&self) -> Option<&Arc<CommitmentVector>> {
@@ -123,6 +131,20 @@ impl Dealer {
         Some(reason)
     }
 
+    /// Disqualifies this dealer as soon as all that came before has been judged, so that everybody gives the same reason.
+    pub(super) fn charge(&mut self, reason: Disqualification) -> Option<Disqualification> {
+        if !self.is_done_for() {
+            self.charge = Some(reason);
+        }
+        self.close()
+    }
+
+    /// Reaches the verdict on a charge before which nothing is pending.
+    pub(super) fn close(&mut self) -> Option<Disqualification> {
+        let reason = self.charge.clone().filter(|_| self.case().is_none())?;
+        self.disqualify(reason)
+    }
+
     /// The share we dealt to ourselves.
     pub(super) fn take_own_share(&mut self, share: Scalar) {
         self.share = Share::Unjudged(share);
@@ -134,7 +156,7 @@ impl Dealer {
     }
 
     pub(super) fn take_share(&mut self, private: &[u8], phase: Phase) -> Option<Remark> {
-        if self.verdict.is_some() {
+        if self.is_done_for() {
             return None;
         }
         if phase != Phase::Sharing {
@@ -160,7 +182,7 @@ impl Dealer {
     }
 
     pub(super) fn take_vector(&mut self, body: &[u8], phase: Phase) -> Result<Option<Remark>, Disqualification> {
-        if self.verdict.is_some() {
+        if self.is_done_for() {
             return Ok(None);
         }
         if phase != Phase::Sharing {
@@ -180,7 +202,7 @@ impl Dealer {
     }
 
     pub(super) fn take_complaint(&mut self, complainer: Index) -> Option<Remark> {
-        if self.verdict.is_some() || complainer == self.index {
+        if self.is_done_for() || complainer == self.index {
             return None;
         }
         let complaint = self.complaints.entry(complainer).or_default();
@@ -195,7 +217,7 @@ impl Dealer {
     }
 
     pub(super) fn take_answer(&mut self, body: &[u8]) -> Result<Option<Remark>, Disqualification> {
-        if self.verdict.is_some() {
+        if self.is_done_for() {
             return Ok(None);
         }
         let Some((complainer, scalar)) = message::split_answer(body, self.size) else {
@@ -288,12 +310,12 @@ impl Dealer {
 
     /// Whether a complaint is called for by what came from the dealer; the caller adds one for a share that is missing.
     pub(super) fn deserves_complaint(&self) -> bool {
-        self.verdict.is_none() && matches!(self.share, Share::Malformed | Share::Wrong(_))
+        !self.is_done_for() && matches!(self.share, Share::Malformed | Share::Wrong(_))
     }
 
     /// Our complaint, the first time it is asked for.
     pub(super) fn complain(&mut self) -> Option<Vec<u8>> {
-        if self.complained || self.verdict.is_some() || self.index == self.me {
+        if self.complained || self.is_done_for() || self.index == self.me {
             return None;
         }
         self.complained = true;
@@ -322,8 +344,8 @@ impl Dealer {
     #[cfg(feature = "simulator")]
     pub(super) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Dealer { index, me, size, threshold, encoding, vector, share, complaints, answered, complained, verdict } =
-            self;
+        let Dealer { index, me, size, threshold, encoding, vector, share, complaints, answered, .. } = self;
+        let Dealer { complained, charge, verdict, .. } = self;
         (index, me, size, threshold, encoding.point_bytes()).hash(to);
         match vector {
             Vector::Missing => 0u8.hash(to),
@@ -346,6 +368,6 @@ impl Dealer {
                 Answer::Correct => 2u8.hash(to),
             }
         }
-        (answered, complained, format!("{verdict:?}")).hash(to);
+        (answered, complained, format!("{charge:?} {verdict:?}")).hash(to);
     }
 }

@@ -4,7 +4,7 @@ use super::dealer::Dealer;
 use super::fault::{Disqualification, Remark};
 use super::message::{self, Broadcast};
 use super::outcome::{Failure, Outcome};
-use super::work::{Case, Claim, Conclusion, Finding, Findings, KeyWork, WORK_POINTS, Work};
+use super::work::{Case, Conclusion, Finding, Findings, KeyWork, WORK_POINTS, Work};
 use crate::bls::{Effort, Index, Polynomial, Scalar, SeedError, VectorEncoding};
 use crate::committee::{MAX_MEMBERS, MIN_MEMBERS};
 use crate::secret::SecretBytes;
@@ -183,7 +183,7 @@ impl Participant {
     /// The dealers, other than ourselves, that are not out and whose share has not come, ascending.
     pub fn lacking(&self) -> Vec<Index> {
         let me = self.parameters.me;
-        let lacks = |index: Index, dealer: &Dealer| index != me && dealer.verdict().is_none() && !dealer.has_share();
+        let lacks = |index: Index, dealer: &Dealer| index != me && !dealer.is_done_for() && !dealer.has_share();
         self.indexed().filter(|(index, dealer)| lacks(*index, dealer)).map(|(index, _)| index).collect()
     }
 
@@ -255,12 +255,7 @@ impl Participant {
         };
         Ok(match judged {
             Ok(remark) => flagged(from, remark).into_iter().collect(),
-            Err(reason) => {
-                // What stands before this on the board comes first, so that everybody gives the same reason.
-                let mut outputs = self.judge(from);
-                outputs.extend(self.disqualify(from, reason));
-                outputs
-            }
+            Err(reason) => self.charge(from, reason).into_iter().collect(),
         })
     }
 
@@ -302,7 +297,14 @@ impl Participant {
             }
         }
         for (index, claim, holds) in claims {
-            outputs.extend(self.settle_claim(index, claim, holds));
+            let Some(dealer) = self.dealer(index) else { continue };
+            match dealer.settle_claim(claim, holds) {
+                Ok(remark) => outputs.extend(flagged(index, remark)),
+                Err(reason) => outputs.extend(self.disqualify(index, reason)),
+            }
+        }
+        for (dealer, state) in Index::all(self.parameters.size).zip(&mut self.dealers) {
+            outputs.extend(state.close().map(|reason| Output::Disqualified { dealer, reason }));
         }
         if self.phase < Phase::Answering {
             let complaints = self.dealers.iter_mut().filter(|dealer| dealer.deserves_complaint());
@@ -366,16 +368,15 @@ impl Participant {
         outputs
     }
 
-    /// Excludes a dealer by the host's decision, which all members must share.
+    /// Excludes a dealer by the host's decision, which all members must share. Of what is pending, anything that disqualifies
+    /// the dealer comes first and is the reason.
     ///
     /// # Errors
     /// There is no such member, or the run has ended.
-    pub fn force_disqualify(&mut self, dealer: Index) -> Result<(), Error> {
+    pub fn force_disqualify(&mut self, dealer: Index) -> Result<Vec<Output>, Error> {
         self.check_open("excluding a dealer")?;
         self.check_member(dealer)?;
-        self.judge(dealer);
-        self.disqualify(dealer, Disqualification::Forced);
-        Ok(())
+        Ok(self.charge(dealer, Disqualification::Forced).into_iter().collect())
     }
 
     /// Ends phase 3 and the run: the last verdicts, and the keys.
@@ -435,24 +436,10 @@ impl Participant {
         })
     }
 
-    /// Judges what is pending of one dealer, claim by claim.
-    fn judge(&mut self, index: Index) -> Vec<Output> {
-        let (me, points) = (self.parameters.me, self.parameters.threshold + 1);
-        let Some(dealer) = self.dealer(index) else { return Vec::new() };
-        let Some(Finding { vector, claims, .. }) = dealer.case().map(|case| case.run(me, points)) else {
-            return Vec::new();
-        };
-        match dealer.settle_vector(vector) {
-            Ok(()) => claims.into_iter().filter_map(|(claim, holds)| self.settle_claim(index, claim, holds)).collect(),
-            Err(reason) => self.disqualify(index, reason).into_iter().collect(),
-        }
-    }
-
-    fn settle_claim(&mut self, index: Index, claim: Claim, holds: bool) -> Option<Output> {
-        match self.dealer(index)?.settle_claim(claim, holds) {
-            Ok(remark) => flagged(index, remark),
-            Err(reason) => self.disqualify(index, reason),
-        }
+    /// See [`Dealer::charge`].
+    fn charge(&mut self, dealer: Index, reason: Disqualification) -> Option<Output> {
+        let reason = self.dealer(dealer)?.charge(reason)?;
+        Some(Output::Disqualified { dealer, reason })
     }
 
     fn disqualify(&mut self, dealer: Index, reason: Disqualification) -> Option<Output> {

@@ -77,37 +77,6 @@ impl Case {
     }
 }
 
-impl Case {
-    /// Finds it out one by one, without randomness.
-    pub(super) fn run(self, me: Index, points: usize) -> Finding {
-        let vector = match self.vector {
-            Claimed::Valid(vector) => Ok(vector),
-            Claimed::Bytes(bytes) => {
-                UncheckedVector::decode(&bytes, points).and_then(UncheckedVector::check_subgroup).map(Arc::new)
-            }
-        };
-        let judged = |vector: &CommitmentVector, claim: Claim| {
-            let holds = share_matches(&vector.evaluate(claim.about.member(me)), &claim.share);
-            (claim, holds)
-        };
-        let claims = match &vector {
-            Ok(vector) => self.claims.into_iter().map(|claim| judged(vector, claim)).collect(),
-            Err(_) => Vec::new(),
-        };
-        Finding { dealer: self.dealer, vector, claims }
-    }
-}
-
-impl ClaimKind {
-    /// Whose share it is about.
-    fn member(self, me: Index) -> Index {
-        match self {
-            ClaimKind::OwnShare => me,
-            ClaimKind::Answer(complainer) => complainer,
-        }
-    }
-}
-
 impl Work {
     /// Finds it out.
     ///
