@@ -91,9 +91,9 @@
 //! reveals whether it was accepted, and why not. The comb that dealing uses reads whole rows of its table under masks.
 //!
 //! This is checked: `cargo bench --bench constant_time` runs them (arithmetic on scalars as a part of the others) under valgrind's
-//! memcheck with the secret declared undefined, which follows it through the optimized program and finds every jump and every address that depends on it. The few
-//! jumps that are let pass are named in `benches/constant_time.supp`, each with its reason. Instructions that take longer for some
-//! operands would not be seen.
+//! memcheck with the secret declared undefined, which follows it through the optimized program and finds every jump and every
+//! address that depends on it. The few jumps that are let pass are named in `benches/constant_time.supp`, each with its reason.
+//! Instructions that take longer for some operands would not be seen.
 //!
 //! What works on public values is *not* constant-time: sums and evaluations of commitments, random linear combinations,
 //! verification, [`combine`], the search for bad shares.

@@ -344,8 +344,21 @@ impl Dealer {
     #[cfg(feature = "simulator")]
     pub(super) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Dealer { index, me, size, threshold, encoding, vector, share, complaints, answered, .. } = self;
-        let Dealer { complained, charge, verdict, .. } = self;
+        // All of its fields, so that a new one cannot be forgotten.
+        let Dealer {
+            index,
+            me,
+            size,
+            threshold,
+            encoding,
+            vector,
+            share,
+            complaints,
+            answered,
+            complained,
+            charge,
+            verdict,
+        } = self;
         (index, me, size, threshold, encoding.point_bytes()).hash(to);
         match vector {
             Vector::Missing => 0u8.hash(to),
