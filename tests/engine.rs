@@ -262,6 +262,30 @@ fn a_share_that_is_lost_is_repaired_by_a_complaint_and_its_answer() {
 }
 
 #[test]
+fn t_members_that_take_messages_and_never_answer_draw_no_share_into_public() {
+    // The first three of seven: every dealer sends to them first. They deal like everybody else.
+    let mut world = World::new(7);
+    let silent: Vec<_> = (0..3).map(node_id).collect();
+    world.silent.lock().extend(&silent);
+    // Nothing fails, and no time goes by: every share for one of the others is delivered all the same.
+    let setup = world.begin(1, 7);
+    for phase in 0..3 {
+        world.end_phase(&setup, phase);
+    }
+    let of_honest = |node: &dkg_engine::committee::NodeId| !silent.contains(node);
+    for (poster, data) in world.board.broadcasts() {
+        match data.as_slice() {
+            [2, accused] if of_honest(&poster) => assert!(*accused < 3, "{poster} complains about member {accused}"),
+            [3, complainer, ..] => assert!(*complainer < 3, "{poster} publishes the share of member {complainer}"),
+            _ => {}
+        }
+    }
+    for number in 3..7 {
+        assert_eq!(ended(&world, number, 1), Ok(()));
+    }
+}
+
+#[test]
 fn a_key_that_the_chain_does_not_confirm_is_kept_and_never_signs() {
     let mut world = World::new(3);
     let setup = world.begin(1, 3);

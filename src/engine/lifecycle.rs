@@ -250,6 +250,11 @@ impl Worker {
         Ok(Worker { name: name.to_owned(), id, finished, handle })
     }
 
+    /// Whether the thread has ended; then it is joined.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.finished.get().is_some() && self.join_by(now()).is_ok()
+    }
+
     /// Waits for the thread to end, until `deadline`; a thread that is late is left to itself. Several may wait. Called on
     /// the thread itself (by the host's code there) it does not wait: the thread ends when that code returns.
     pub(crate) fn join_by(&self, deadline: Instant) -> Result<(), Stuck> {

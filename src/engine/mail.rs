@@ -34,9 +34,8 @@ pub(crate) enum PublisherInput {
 pub(super) enum DispatcherInput {
     Send(Outbound),
     EndRun(InstanceId),
-    /// A sender has done its work and waits for more.
+    /// A call of the network has returned.
     Sent {
-        sender: usize,
         job: Job,
         result: Result<(), NetworkError>,
     },
@@ -48,7 +47,7 @@ pub(crate) struct Outbound {
     pub(crate) message: PrivateMessage,
 }
 
-/// A sender's: a message with its history.
+/// A message under way, with its history.
 pub(crate) struct Job {
     pub(crate) outbound: Outbound,
     pub(crate) failures: u32,

@@ -1,29 +1,27 @@
 //! The MessagingEngine: private messages to and from peers, for the node's whole life.
 //!
 //! ```text
-//! reactor -> BrokerTunnel -> [ dispatcher: delay queue ] -> [ senders ] -> Network
-//!                                    ^---- failed: try again later ----'
+//! reactor -> BrokerTunnel -> [ dispatcher: a lane a peer ] -> [ a thread a call ] -> Network
+//!                                    ^---- what came of it; failed: try again later ----'
 //! Network -> process() -> fair queue in the BrokerTunnel -> reactor
 //! ```
 //!
 //! The decisions (what is due, what is tried again when, what is given up) are in [`Outbox`]; the threads only wait and
-//! call the network.
+//! call the network. A call blocks its own thread and its own peer's lane for as long as the peer likes, and nobody else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lifecycle::{Inbox, Mailbox, Received, STOP_LIMIT, SpawnError, Stuck, Worker, inbox};
 use super::mail::{DispatcherInput, Job};
 use super::outbox::Outbox;
 use super::retry::{MAX_WAIT, RetryPolicy};
 use super::tunnel::BrokerTunnel;
-use crate::network::{Delivery, Inbound, InboundError, Network};
-use crate::sync::{now, random};
+use crate::network::{Delivery, Inbound, InboundError, Network, NetworkError};
+use crate::sync::{Mutex, catch_panic, now, random};
 
 /// Inputs the dispatcher's inbox holds at most.
 const DISPATCHER_INBOX: usize = 4096;
-/// Threads that call the network: a few slow peers must not hold up the others.
-pub const SENDER_THREADS: usize = 3;
 
 /// How outbound messages are tried again. The defaults give up after about 8 minutes; complaints settle the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +56,8 @@ pub struct MessagingEngine {
     inbound: InboundHandle,
     network: Arc<dyn Network>,
     dispatcher: Mailbox<DispatcherInput>,
-    senders: Vec<Mailbox<Job>>,
-    workers: Vec<Worker>,
+    dispatching: Worker,
+    calls: Arc<Calls>,
 }
 
 impl MessagingEngine {
@@ -73,28 +71,19 @@ impl MessagingEngine {
         config: MessagingEngineConfig,
     ) -> Result<Self, SpawnError> {
         let (dispatcher, dispatcher_inbox) = inbox(DISPATCHER_INBOX);
-        let (senders, sender_inboxes): (Vec<_>, Vec<_>) = (0..SENDER_THREADS).map(|_| inbox::<Job>(1)).unzip();
-        let mut engine = MessagingEngine {
-            inbound: InboundHandle { tunnel: tunnel.clone(), dispatcher: dispatcher.clone() },
+        let calls = Arc::new(Calls {
             network: Arc::clone(&network),
             dispatcher: dispatcher.clone(),
-            senders: senders.clone(),
-            workers: Vec::new(),
-        };
-        let panicked = |what: &'static str| move || log::error!("the messaging engine's {what} has panicked");
-        engine.workers.push(Worker::spawn(
+            threads: Mutex::default(),
+        });
+        let carried_out = Arc::clone(&calls);
+        let dispatching = Worker::spawn(
             "dkg-dispatch",
-            move || dispatch(&dispatcher_inbox, Outbox::new(config.policy()), &senders),
-            panicked("dispatcher"),
-        )?);
-        for (number, inbox) in sender_inboxes.into_iter().enumerate() {
-            let (network, dispatcher) = (Arc::clone(&network), dispatcher.clone());
-            engine.workers.push(Worker::spawn(
-                &format!("dkg-send-{number}"),
-                move || send(number, &inbox, &*network, &dispatcher),
-                panicked("sender"),
-            )?);
-        }
+            move || dispatch(&dispatcher_inbox, Outbox::new(config.policy()), &carried_out),
+            || log::error!("the messaging engine's dispatcher has panicked"),
+        )?;
+        let inbound = InboundHandle { tunnel: tunnel.clone(), dispatcher: dispatcher.clone() };
+        let engine = MessagingEngine { inbound, network, dispatcher: dispatcher.clone(), dispatching, calls };
         tunnel.open(true);
         tunnel.connect_dispatcher(dispatcher);
         Ok(engine)
@@ -121,11 +110,12 @@ impl MessagingEngine {
     /// The host's network did not return after its shutdown; its thread is left to itself.
     pub fn stop(&self) -> Result<(), Stuck> {
         self.dispatcher.stop();
-        self.senders.iter().for_each(Mailbox::stop);
         self.inbound.tunnel.open(false);
         self.network.shutdown();
         let deadline = now() + STOP_LIMIT;
-        self.workers.iter().map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
+        // Once it has ended, no call begins any more.
+        let dispatching = self.dispatching.join_by(deadline);
+        dispatching.and(self.calls.join_by(deadline))
     }
 }
 
@@ -153,26 +143,28 @@ impl Drop for MessagingEngine {
     }
 }
 
-fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, senders: &[Mailbox<Job>]) {
-    let mut idle: Vec<usize> = (0..senders.len()).collect();
+fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, calls: &Arc<Calls>) {
+    let mut under_way: usize = 0;
     loop {
-        while let Some(&sender) = idle.last() {
-            let Some(job) = outbox.take_due(now()) else { break };
-            idle.pop();
-            if senders.get(sender).is_none_or(|mailbox| mailbox.send(job).is_err()) {
-                return;
+        let most = calls.network.calls_at_once().max(1);
+        while under_way < most
+            && !inbox.is_stopped()
+            && let Some(job) = outbox.take_due(now())
+        {
+            match calls.begin(job) {
+                Ok(()) => under_way += 1,
+                Err(failed) => outbox.returned(failed.0, Err(failed.1), now(), random()),
             }
         }
-        // With no sender idle nothing can be sent, whatever is due; the sender's word will wake us.
-        let until = if idle.is_empty() { None } else { outbox.next_due() };
+        // With as many calls under way as there may be nothing can be sent, whatever is due; the next that returns wakes us.
+        let until = if under_way < most { outbox.next_due() } else { None };
         match inbox.receive(until) {
             Received::Message(DispatcherInput::Send(outbound)) => outbox.add(outbound, now()),
             Received::Message(DispatcherInput::EndRun(instance)) => outbox.end_run(instance),
-            Received::Message(DispatcherInput::Sent { sender, job, result }) => {
-                idle.push(sender);
-                if let Err(error) = result {
-                    outbox.failed(job, &error, now(), random());
-                }
+            Received::Message(DispatcherInput::Sent { job, result }) => {
+                under_way = under_way.saturating_sub(1);
+                calls.reap();
+                outbox.returned(job, result, now(), random());
             }
             Received::Woken => {}
             Received::Stopped => return,
@@ -180,17 +172,50 @@ fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, senders: &[Mailb
     }
 }
 
-fn send(number: usize, inbox: &Inbox<Job>, network: &dyn Network, dispatcher: &Mailbox<DispatcherInput>) {
-    loop {
-        match inbox.receive(None) {
-            Received::Message(job) => {
-                let result = network.send(&job.outbound.to, &job.outbound.message);
-                if dispatcher.send(DispatcherInput::Sent { sender: number, job, result }).is_err() {
-                    return;
-                }
+/// The calls of the network that are under way, each on a thread of its own.
+struct Calls {
+    network: Arc<dyn Network>,
+    dispatcher: Mailbox<DispatcherInput>,
+    /// Those that have not ended, as of the last time that somebody has looked.
+    threads: Mutex<Vec<Arc<Worker>>>,
+}
+
+impl Calls {
+    /// Begins to send a message; the dispatcher is told what comes of it. Without a thread to be had, that is a try which has
+    /// failed.
+    fn begin(self: &Arc<Self>, job: Job) -> Result<(), Box<(Job, NetworkError)>> {
+        let to = job.outbound.to;
+        // The thread takes it out; if there is none, it is still there.
+        let handed = Arc::new(Mutex::new(Some(job)));
+        let (calls, taken) = (Arc::clone(self), Arc::clone(&handed));
+        let body = move || {
+            let Some(job) = taken.lock().take() else { return };
+            let sent = catch_panic(|| calls.network.send(&job.outbound.to, &job.outbound.message));
+            let panicked = || Err(NetworkError::Unreachable(job.outbound.to, "the host's network has panicked".into()));
+            let result = sent.unwrap_or_else(panicked);
+            // Who has stopped the engine waits for nothing any more.
+            let _ = calls.dispatcher.send(DispatcherInput::Sent { job, result });
+        };
+        match Worker::spawn("dkg-send", body, || log::error!("a thread that called the host's network has panicked")) {
+            Ok(thread) => {
+                self.threads.lock().push(Arc::new(thread));
+                Ok(())
             }
-            Received::Woken => {}
-            Received::Stopped => return,
+            Err(error) => match handed.lock().take() {
+                Some(job) => Err(Box::new((job, NetworkError::Unreachable(to, error.to_string())))),
+                None => Ok(()),
+            },
         }
+    }
+
+    /// Lets go of the threads that have ended.
+    fn reap(&self) {
+        self.threads.lock().retain(|thread| !thread.has_ended());
+    }
+
+    /// Waits for those that are under way, until `deadline`.
+    fn join_by(&self, deadline: Instant) -> Result<(), Stuck> {
+        let threads = self.threads.lock().clone();
+        threads.iter().map(|thread| thread.join_by(deadline)).fold(Ok(()), Result::and)
     }
 }

@@ -7,7 +7,7 @@
 //!  [ dkg-reactor ]  Core::step(input) -> Step -> [ dkg-publisher ]  [ dkg-poller ]
 //!    ^       |         Step::persist(state) -> effects                   |
 //!    |       |                                                           |
-//!    |       +--> BrokerTunnel -> [ dkg-dispatch ] -> [ dkg-send-0.. ] -> Network
+//!    |       +--> BrokerTunnel -> [ dkg-dispatch ] -> [ dkg-send, one a call ] -> Network
 //!    ^       +----------- BrokerTunnel <- process() <-------------------- Network
 //!    |
 //!    +--> [ dkg-compute ]  curve work, on several cores for moments
@@ -18,7 +18,7 @@
 //! | name | what it is here |
 //! | --- | --- |
 //! | [`ReactorEngine`] | the reactor's thread and handle; the decisions are in [`Core`] |
-//! | [`MessagingEngine`] | dispatcher, sender threads and the inbound queue, for the node's life |
+//! | [`MessagingEngine`] | dispatcher, a lane and a thread for each call to a peer, and the inbound queue, for the node's life |
 //! | [`Controller`], [`ControllerFactory`] | one run's protocol; made anew for each run |
 //! | [`Broker`] | signs, verifies and numbers what one run says and hears |
 //! | [`BrokerTunnel`] | joins the MessagingEngine to whatever run is on |
@@ -66,10 +66,10 @@ pub use inbound::{FairQueue, INBOUND_LIMIT, INBOUND_LIMIT_PER_SENDER};
 pub use lifecycle::{STOP_LIMIT, Signal, SpawnError, Stuck};
 #[cfg(feature = "simulator")]
 pub(crate) use mail::{Job, Outbound, PublisherInput};
-pub use messaging::{InboundHandle, MessagingEngine, MessagingEngineConfig, SENDER_THREADS};
-pub use outbox::OUTBOUND_LIMIT;
+pub use messaging::{InboundHandle, MessagingEngine, MessagingEngineConfig};
 #[cfg(feature = "simulator")]
 pub(crate) use outbox::Outbox;
+pub use outbox::{OUTBOUND_LIMIT, OUTBOUND_LIMIT_PER_PEER};
 #[cfg(feature = "simulator")]
 pub(crate) use poller::Poller;
 pub use poller::READ_PAGE;

@@ -13,6 +13,10 @@ use crate::sync::Mutex;
 /// How long a sender waits for the receiver's word. The message may still be taken after that; it is then sent twice.
 pub const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 
+/// Calls that all the nodes of one process may have under way at once, since each takes a thread. Up to 64 nodes have one for
+/// every peer.
+const CALLS_LIMIT: usize = 4096;
+
 /// Joins nodes in one process. Clones are the same network.
 #[derive(Clone, Default)]
 pub struct MemoryNetwork {
@@ -26,7 +30,7 @@ pub struct MemoryPort {
     calls: Mutex<Calls>,
 }
 
-/// The calls in flight; a node has a few sender threads.
+/// The calls in flight.
 #[derive(Default)]
 struct Calls {
     shut_down: bool,
@@ -84,6 +88,10 @@ impl Network for MemoryPort {
             Ok(false) => Err(NetworkError::Unreachable(*to, "it has not confirmed the message".into())),
             Err(error) => Err(error),
         }
+    }
+
+    fn calls_at_once(&self) -> usize {
+        CALLS_LIMIT / self.network.nodes.lock().len().max(1)
     }
 
     fn shutdown(&self) {

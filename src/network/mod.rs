@@ -12,7 +12,7 @@ pub mod tcp;
 pub use memory::{CONFIRM_LIMIT, MemoryNetwork, MemoryPort};
 pub use receipt::{Answer, Receipt};
 
-use crate::committee::NodeId;
+use crate::committee::{MAX_MEMBERS, NodeId};
 use crate::envelope::PrivateMessage;
 
 /// Why a private message was not delivered.
@@ -65,14 +65,21 @@ pub trait Inbound: Send + Sync {
 
 /// A host's network, as the engine uses it.
 ///
-/// The channel must be confidential and authenticated: shares travel on it as they are. Calls may block; after
-/// [`shutdown`](Self::shutdown) all of them, also those in flight, must return promptly.
+/// The channel must be confidential and authenticated: shares travel on it as they are. Calls may block; there is one for each
+/// peer at most, and it must not wait for those of others, or a member that takes messages and never answers would hold up
+/// everybody's. After [`shutdown`](Self::shutdown) all of them, also those in flight, must return promptly.
 pub trait Network: Send + Sync {
     /// Delivers one message; returns once the receiver has confirmed it, or after a while in which it has not.
     ///
     /// # Errors
     /// See [`NetworkError`]; the message is then sent again later.
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError>;
+
+    /// How many calls of [`send`](Self::send) may be under way at once; each has a thread to block. One for every peer, so that
+    /// none holds up another, unless the network knows better.
+    fn calls_at_once(&self) -> usize {
+        MAX_MEMBERS
+    }
 
     /// Ends calls in flight and makes all later ones fail at once. Called when the engine stops.
     fn shutdown(&self) {}

@@ -18,8 +18,7 @@ use super::verified::Verified;
 use crate::chain::log::{ChainNode, Follow};
 use crate::committee::NodeId;
 use crate::engine::{
-    ControllerFactory, Core, FairQueue, Input, MessagingEngineConfig, Outbox, Poller, Publisher, SENDER_THREADS,
-    WhiteboardConfig,
+    ControllerFactory, Core, FairQueue, Input, MessagingEngineConfig, Outbox, Poller, Publisher, WhiteboardConfig,
 };
 use crate::epoch::{ProtocolEvent, ProtocolEvents, Snapshot};
 use crate::store::DkgState;
@@ -50,7 +49,6 @@ pub(super) struct Process {
     pub(super) inbox: VecDeque<Waiting>,
     pub(super) private: FairQueue,
     pub(super) outbox: Outbox,
-    pub(super) idle_senders: usize,
     pub(super) poller: Poller,
     pub(super) publisher: Publisher,
     /// A turn is in the queue of things to happen.
@@ -133,7 +131,6 @@ impl Process {
             inbox: VecDeque::new(),
             private: FairQueue::new(),
             outbox: Outbox::new(messaging.policy()),
-            idle_senders: SENDER_THREADS,
             poller: Poller::new(clients, whiteboard_config()),
             publisher: Publisher::new(clients, whiteboard_config()),
             turn_due: false,

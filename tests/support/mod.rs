@@ -187,11 +187,20 @@ pub struct Port {
     pub failing: AtomicUsize,
     secrets: Secrets,
     delivered: Arc<Watched<usize>>,
+    silent: Silent,
+    shut_down: Watched<bool>,
 }
+
+/// Members that take private messages and never answer.
+pub type Silent = Arc<Mutex<Vec<NodeId>>>;
 
 impl Network for Port {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
         self.secrets.lock().push(message.data.expose().to_vec());
+        if self.silent.lock().contains(to) {
+            self.shut_down.wait("the shutdown", |shut_down| shut_down.then_some(()));
+            return Err(NetworkError::ShutDown);
+        }
         if self.failing.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
             return Err(NetworkError::Unreachable(*to, "not now".into()));
         }
@@ -202,6 +211,11 @@ impl Network for Port {
         self.inner.send(to, message)?;
         self.delivered.update(|count| *count += 1);
         Ok(())
+    }
+
+    fn shutdown(&self) {
+        self.shut_down.update(|shut_down| *shut_down = true);
+        self.inner.shutdown();
     }
 }
 
@@ -245,6 +259,7 @@ pub struct World {
     pub network: MemoryNetwork,
     pub nodes: Vec<Node>,
     pub delivered: Arc<Watched<usize>>,
+    pub silent: Silent,
     pub secrets: Secrets,
     pub last: Header,
 }
@@ -304,6 +319,7 @@ impl World {
             network: MemoryNetwork::new(),
             nodes: Vec::new(),
             delivered: Arc::new(Watched::new(0)),
+            silent: Silent::default(),
             secrets: Secrets::default(),
             last: header(0, 0),
         };
@@ -352,6 +368,8 @@ impl World {
             failing: AtomicUsize::new(0),
             secrets: self.secrets.clone(),
             delivered: self.delivered.clone(),
+            silent: self.silent.clone(),
+            shut_down: Watched::new(false),
         });
         let messaging = MessagingEngine::new(port.clone(), tunnel.clone(), messaging_config()).unwrap();
         self.network.attach(id, messaging.inbound());
@@ -382,7 +400,8 @@ impl World {
         self.tell(ProtocolEvent::BlockFinalized(self.last));
     }
 
-    /// Begins a run, and waits until everybody has dealt: `vectors` posts, and all shares delivered (or lost).
+    /// Begins a run, and waits until everybody has dealt: `vectors` posts, and all shares delivered (or lost), but for those to
+    /// the silent.
     pub fn begin(&mut self, epoch: u64, vectors: usize) -> EpochSetup {
         let setup = setup(&self.committee, epoch, View(self.last.view.0 + 1));
         self.delivered.update(|count| *count = 0);
@@ -390,7 +409,7 @@ impl World {
         let current = EpochCounter(epoch - 1);
         self.tell(ProtocolEvent::EpochSetupPhaseStarted { current, first, setup: setup.clone() });
         self.board.wait_for_posts(vectors);
-        let shares = self.nodes.len() * (self.nodes.len() - 1);
+        let shares = (self.nodes.len() - self.silent.lock().len()) * (self.nodes.len() - 1);
         self.delivered.wait("all shares", |count| (*count >= shares).then_some(()));
         setup
     }

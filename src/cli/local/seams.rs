@@ -74,17 +74,22 @@ impl Actor {
 impl Network for Actor {
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError> {
         let Some(index) = self.committee.index_of(to) else { return self.network.send(to, message) };
-        let mut player = self.player.lock();
-        let outgoing = player.send(index, message);
+        let outgoing = self.player.lock().send(index, message);
         if let Err(error) = self.post(outgoing.posts) {
             log::debug!("a faulty member's post was not taken: {error}");
         }
         if let Some(message) = outgoing.message {
+            // Not under the lock: this may take as long as its receiver likes.
             self.network.send(to, &message)?;
+            let mut player = self.player.lock();
             player.delivered(&message.dkg_instance_id);
             self.check_gates(&mut player);
         }
         Ok(())
+    }
+
+    fn calls_at_once(&self) -> usize {
+        self.network.calls_at_once()
     }
 
     fn shutdown(&self) {

@@ -17,16 +17,13 @@ use std::sync::Arc;
 const CONFIRM_MS: u64 = VIEW_MS;
 
 impl World {
-    /// The dispatcher: hands what is due to idle senders.
+    /// The dispatcher: sends what is due.
     pub(super) fn send(&mut self, member: usize) {
         let now = instant(self.base, self.now);
         loop {
             let Some(node) = self.nodes.get_mut(&member) else { return };
             let (from, life) = (node.id(), node.life);
             let Some(process) = node.process.as_mut() else { return };
-            if process.idle_senders == 0 {
-                return;
-            }
             let Some(job) = process.outbox.take_due(now) else {
                 let next = process.outbox.next_due().map(|due| due.saturating_duration_since(self.base));
                 if let Some(due) = next.and_then(|due| u64::try_from(due.as_millis()).ok()) {
@@ -35,7 +32,6 @@ impl World {
                 }
                 return;
             };
-            process.idle_senders -= 1;
             self.dispatch(member, life, from, job);
         }
     }

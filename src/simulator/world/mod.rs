@@ -262,10 +262,7 @@ impl World {
                 let random = self.dice(Draw::Turn).next_u64();
                 let now = instant(self.base, self.now);
                 if let Some(process) = self.process(node, life) {
-                    process.idle_senders += 1;
-                    if let Err(error) = result {
-                        process.outbox.failed(*job, &error, now, random);
-                    }
+                    process.outbox.returned(*job, result, now, random);
                     self.due_soon(node, PartOfNode::Outbox);
                 }
             }
