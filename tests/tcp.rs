@@ -222,6 +222,23 @@ fn a_peer_is_dialled_before_there_is_a_message_for_it_and_again_when_it_is_lost(
 }
 
 #[test]
+fn a_peer_that_takes_as_long_as_it_likes_holds_up_no_other_while_it_is_dialled() {
+    // Members 1 and 2 let themselves be connected to, and never say a word; they may take an hour for it.
+    let machines = Machines::new(4);
+    let mute = TcpListener::bind(LOCALHOST).unwrap();
+    machines.relays[1..3].iter().for_each(|relay| relay.lead(Some(mute.local_addr().unwrap())));
+    let (carol, mailbox) = machines.member(3);
+    let hour = Duration::from_secs(3600);
+    let patient = TcpLimits { handshake: hour, send: hour, keep_connected: true, ..limits() };
+    let alice = machines.start(0, machines.config(0, patient));
+    eventually("the connection", || status(&alice, 3).outbound && status(&carol, 0).inbound);
+    alice.send(&node_id(3), &message("at once")).unwrap();
+    assert_eq!(mailbox.wait(1).len(), 1);
+    assert!(!status(&alice, 1).outbound && !status(&alice, 2).outbound);
+    assert!(alice.probe(&node_id(1), Duration::ZERO).is_err(), "somebody is still dialling it");
+}
+
+#[test]
 fn a_half_open_connection_is_found_out_by_both_ends_and_replaced() {
     let machines = Machines::new(2);
     let (ping, answer) = (Duration::from_millis(1), Duration::from_millis(300));

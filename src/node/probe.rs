@@ -10,8 +10,6 @@ use crate::network::tcp::{ProbeError, TcpNetwork};
 
 /// How long a peer has for its answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
-/// Peers that are asked at the same time.
-const PROBES_AT_ONCE: usize = 32;
 
 /// Another member, as far as it can be reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,19 +30,16 @@ pub struct PeerCheck {
     pub problem: Option<String>,
 }
 
-/// Asks all other members for a sign of life.
+/// Asks all other members for a sign of life, all at the same time: none waits for another's.
 pub(super) fn probe(network: &TcpNetwork, chain: &ChainConfig, me: Index, clock: &dyn Clock) -> Vec<PeerCheck> {
     let others: Vec<Index> = Index::all(chain.committee().size()).filter(|index| *index != me).collect();
     let ask_one = |index: &Index| probe_one(network, chain, *index, clock);
-    let mut checked = Vec::with_capacity(others.len());
-    for some in others.chunks(PROBES_AT_ONCE) {
-        std::thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|index| scope.spawn(move || ask_one(index))).collect();
-            // A thread that panics has a peer that is not counted, which is seen.
-            checked.extend(asked.into_iter().filter_map(|thread| thread.join().ok()).flatten());
-        });
-    }
-    checked
+    std::thread::scope(|scope| {
+        let ask = |index| std::thread::Builder::new().spawn_scoped(scope, move || ask_one(index)).ok();
+        let asked: Vec<_> = others.iter().filter_map(ask).collect();
+        // A peer for which there is no thread, or whose thread panics, is not counted, which is seen.
+        asked.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+    })
 }
 
 fn probe_one(network: &TcpNetwork, chain: &ChainConfig, index: Index, clock: &dyn Clock) -> Option<PeerCheck> {

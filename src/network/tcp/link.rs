@@ -135,6 +135,25 @@ impl Link {
         self.flush(deadline, "writing")
     }
 
+    /// Hands a frame over without waiting: what the socket does not take now goes out with what is written next, if the other
+    /// side ever reads again.
+    pub(super) fn hand_over(&mut self, frame: &Frame) -> Result<(), LinkError> {
+        let bytes = frame.encode()?;
+        self.tls.writer().write_all(&bytes).map_err(io_error)?;
+        let mut stream: &TcpStream = self.socket.plug().stream();
+        stream.set_nonblocking(true).map_err(io_error)?;
+        let mut written = Ok(1);
+        while self.tls.wants_write() && matches!(written, Ok(1..)) {
+            written = self.tls.write_tls(&mut stream);
+        }
+        stream.set_nonblocking(false).map_err(io_error)?;
+        match written {
+            Ok(0) => Err(LinkError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => again(error),
+        }
+    }
+
     /// Reads a frame that begins before `deadline`, and is whole `whole` after it has begun.
     pub(super) fn read(&mut self, deadline: Instant, whole: Duration) -> Result<Frame, LinkError> {
         let mut ends = None;

@@ -11,7 +11,8 @@
 //! - **Kept.** Connections stay open; signs of life tell those that are half open, on both ends. A peer that cannot be
 //!   reached is dialled again after a wait that grows, is forgotten when that peer comes in by itself, and in which
 //!   messages to it fail at once.
-//! - **Bounded.** Threads and sockets: one for each member, and [`TcpLimits::strangers`] for whoever has not proven a key yet,
+//! - **Apart.** Each peer has its own connection, lock and threads; how long one takes for anything costs no other a moment.
+//! - **Bounded.** Threads and sockets: one for each member (and while it is dialled, two more), and [`TcpLimits::strangers`] for whoever has not proven a key yet,
 //!   for which there is a time limit; a newcomer is let in at the cost of the origin that holds most, and while those that
 //!   are closed for it end, there are as many again. Memory: one frame of at most [`MAX_FRAME_BYTES`] and the TLS
 //!   library's buffers for each of them. Every wait has a limit, in [`TcpLimits`] or beside its code.
@@ -198,9 +199,9 @@ impl TcpNetwork {
         let listening = TcpStream::from(OwnedFd::from(listener.try_clone().map_err(bound)?));
         let network = TcpNetwork { shared, local, listening, threads: Mutex::default() };
         network.run("dkg-tcp-accept", move |shared| guests::accept(shared, &listener))?;
-        network.run("dkg-tcp-keep", |shared| each_peer(shared, Peer::look_after))?;
+        network.run("dkg-tcp-keep", look_after_all)?;
         if limits.keep_connected {
-            network.run("dkg-tcp-call", |shared| each_peer(shared, Peer::call))?;
+            network.run("dkg-tcp-call", call_all)?;
         }
         Ok(network)
     }
@@ -298,17 +299,28 @@ impl Drop for TcpNetwork {
     }
 }
 
-/// The whole life of a thread that does something for each peer every now and then.
-fn each_peer(shared: &Shared, act: impl Fn(&Peer, &Surroundings)) {
-    loop {
-        for peer in shared.peers.values() {
-            if shared.around.stop.is_stopped() {
-                return;
-            }
-            act(peer, &shared.around);
-        }
+/// The whole life of the thread that looks after idle connections. It waits for no peer.
+fn look_after_all(shared: &Shared) {
+    while !shared.around.stop.is_stopped() {
+        shared.peers.values().for_each(|peer| peer.look_after(&shared.around));
         guests::rest(shared.around.stop.stopped(), LOOK_EVERY);
     }
+}
+
+/// The whole life of the thread that has peers dialled before there is a message for them: each by a thread of its own, since
+/// one may take as long as it likes.
+fn call_all(shared: &Shared) {
+    thread::scope(|scope| {
+        while !shared.around.stop.is_stopped() {
+            for peer in shared.peers.values().filter(|peer| peer.wants_a_call()) {
+                let call = || peer.call(&shared.around);
+                if let Err(error) = thread::Builder::new().name("dkg-tcp-call".into()).spawn_scoped(scope, call) {
+                    log::debug!("there is no thread to dial {} with just now: {error}", peer.node_id());
+                }
+            }
+            guests::rest(shared.around.stop.stopped(), LOOK_EVERY);
+        }
+    });
 }
 
 /// Whose key is whose, our own included.

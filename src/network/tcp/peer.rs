@@ -125,7 +125,8 @@ impl Peer {
             return Err(ProbeError::Unreachable("the message is larger than any honest one".into()));
         }
         let deadline = Instant::now() + around.limits.send;
-        let mut lane = self.lane(deadline.min(Instant::now() + around.limits.confirm))?;
+        // Somebody may be dialling it, or probing it.
+        let mut lane = self.lane(deadline)?;
         let message = |id| Frame::Message { id, message: message.clone() };
         match self.ask(&mut lane, around, false, deadline, &message)? {
             Frame::Answer { verdict: Verdict::Taken, .. } => {
@@ -156,6 +157,12 @@ impl Peer {
         }
     }
 
+    /// Whether it is not connected, and it is time to dial it; not while somebody talks to it.
+    pub(super) fn wants_a_call(&self) -> bool {
+        let idle = self.lane.try_lock().is_some_and(|lane| lane.link.is_none());
+        idle && self.backoff.lock().left(Instant::now()).is_zero()
+    }
+
     /// Dials it if it is not connected and it is time to; does nothing while somebody else talks to it.
     pub(super) fn call(&self, around: &Surroundings) {
         let Some(mut lane) = self.lane.try_lock() else { return };
@@ -165,7 +172,7 @@ impl Peer {
         }
     }
 
-    /// Looks after a connection that nobody uses just now: notices that it is closed, and asks for signs of life.
+    /// Looks after a connection that nobody uses just now: notices that it is closed, and asks for signs of life. Never waits.
     pub(super) fn look_after(&self, around: &Surroundings) {
         let Some(mut lane) = self.lane.try_lock() else { return };
         if let Err(error) = lane.look(&around.limits) {
@@ -302,7 +309,7 @@ impl Lane {
             }
             None if now.saturating_duration_since(self.heard) >= limits.ping => {
                 self.asked = Some(now);
-                link.write(&Frame::Probe { id }, now + limits.frame)
+                link.hand_over(&Frame::Probe { id })
             }
             _ => Ok(()),
         }
