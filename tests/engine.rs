@@ -286,6 +286,40 @@ fn t_members_that_take_messages_and_never_answer_draw_no_share_into_public() {
 }
 
 #[test]
+fn a_secret_that_is_about_to_become_public_is_told_before_it_is() {
+    let mut world = World::new(7);
+    // Members 0, 1 and 2 are never heard of. The share of dealer 3 for member 4 is lost.
+    world.nodes.drain(..3);
+    world.nodes[0].port.lost.lock().push(node_id(4));
+    let setup = world.begin(1, 4);
+    world.end_phase(&setup, 0);
+    // Its complaint stands on the board, and is read with the end of phase 2.
+    world.board.wait_for_posts(5);
+    world.end_phase(&setup, 1);
+    let expected = (support_index(3), 1, 3, 0);
+    for node in &world.nodes {
+        let (told, words) = node.events.wait("the warning", |event| match event {
+            EngineEvent::Exposed { exposure, .. } => Some((*exposure, event.to_string())),
+            _ => None,
+        });
+        assert_eq!((told.dealer, told.public, told.silent, told.left), expected);
+        assert!(words.contains("member 3's secret is public once its complaints are answered"), "{words}");
+    }
+    world.board.wait_for_posts(6);
+    world.end_phase(&setup, 2);
+    for node in &world.nodes {
+        let exposures = node.events.wait("its report", |event| match event {
+            EngineEvent::RunEnded(report) => Some(report.exposures.clone()),
+            _ => None,
+        });
+        let public: Vec<usize> = exposures.iter().map(|exposure| exposure.public).collect();
+        assert_eq!(public, [1, 0, 0, 0]);
+        let warnings = node.events.all().iter().filter(|event| matches!(event, EngineEvent::Exposed { .. })).count();
+        assert_eq!(warnings, 1, "once is enough");
+    }
+}
+
+#[test]
 fn a_key_that_the_chain_does_not_confirm_is_kept_and_never_signs() {
     let mut world = World::new(3);
     let setup = world.begin(1, 3);

@@ -18,6 +18,34 @@ fn a_complaint_about_a_good_share_is_answered_and_does_no_harm() {
 }
 
 #[test]
+fn what_gets_out_of_a_secret_is_counted_and_who_is_silent_counts_too() {
+    let mut room = Room::new(7);
+    // Members 0, 1 and 2 take their shares, and say nothing at all; of these, t = 3 may be malicious.
+    for silent in 0..3 {
+        (0..7).for_each(|to| room.alter_share(silent, to, |_| None));
+    }
+    room.lose(|from, data| from < 3 && data[0] == 1);
+    room.alter_share(4, 6, |_| None);
+    room.deal();
+    assert_eq!(room.members[3].exposures(), [], "in phase 1 nobody is silent yet");
+    room.end_phase();
+    let of = |room: &Room<'_>, dealer: usize| {
+        let exposures = room.members[3].exposures();
+        let found = exposures.iter().find(|exposure| exposure.dealer == at(dealer)).copied();
+        found.map(|exposure| (exposure.public, exposure.silent, exposure.left, exposure.is_close()))
+    };
+    assert_eq!(of(&room, 5), Some((0, 3, 1, false)), "nobody complains about it");
+    assert_eq!(of(&room, 4), Some((1, 3, 0, true)), "member 6 had to complain: with three silent ones, that is enough");
+    // Who speaks, if only to complain, is not counted twice.
+    room.post(0, encode_complaint(at(5)));
+    assert_eq!(of(&room, 5), Some((1, 2, 1, true)));
+    for complainer in [1, 2, 3] {
+        room.post(complainer, encode_complaint(at(5)));
+    }
+    assert_eq!(of(&room, 5), None, "it will be out, and answer nobody");
+}
+
+#[test]
 fn a_complaint_counts_once_for_each_complainer_and_again_is_flagged() {
     let mut room = Room::new(5);
     room.deal();

@@ -117,6 +117,10 @@ fn show(out: &mut impl Write, status: &Status) -> io::Result<()> {
         let answered = if chain.run.answers.contains(&(*accused, *complainer)) { "answered" } else { "not answered" };
         writeln!(out, "         {complainer} complains about {accused}, {answered}")?;
     }
+    for exposure in status.seen.iter().filter_map(|seen| seen.exposed) {
+        let mark = if exposure.is_close() { "EXPOSED " } else { "        " };
+        writeln!(out, "{mark} {exposure}")?;
+    }
     if let Some(failure) = &run_here.failure {
         writeln!(out, "         no key here: {failure}")?;
     }

@@ -102,6 +102,7 @@ impl ControllerFactory {
             answered: BTreeMap::new(),
             held: catches_up.then(Held::default),
             reported: BTreeMap::new(),
+            warned: BTreeMap::new(),
         };
         let effects = controller.effects(outputs);
         Ok((controller, effects))
@@ -131,6 +132,8 @@ pub struct Controller {
     held: Option<Held>,
     /// Remarks made so far, by member; those about strangers are counted together.
     reported: BTreeMap<Option<Index>, u32>,
+    /// How many answers were left when a dealer was last warned about.
+    warned: BTreeMap<Index, usize>,
 }
 
 /// What a run left behind.
@@ -253,6 +256,18 @@ impl Controller {
                 }
             }
         }
+        step.extend(self.warnings());
+    }
+
+    /// Which dealers' secrets have come closer to being public than was told before.
+    fn warnings(&mut self) -> Vec<Effect> {
+        let (epoch, warned) = (self.epoch(), &mut self.warned);
+        let mut close = self.participant.exposures();
+        close.retain(|exposure| {
+            exposure.is_close() && warned.get(&exposure.dealer).is_none_or(|left| exposure.left < *left)
+        });
+        warned.extend(close.iter().map(|exposure| (exposure.dealer, exposure.left)));
+        close.into_iter().map(|exposure| Effect::Report(EngineEvent::Exposed { epoch, exposure })).collect()
     }
 
     /// Looks at a broadcast in our own name before it is taken in like any other.
@@ -305,6 +320,7 @@ impl Controller {
         }
         let mut effects = vec![self.phase_ended(phase, view)];
         effects.extend(self.effects(outputs));
+        effects.extend(self.warnings());
         Ok(effects)
     }
 
@@ -343,6 +359,7 @@ impl Controller {
             epoch: self.epoch(),
             qualified: verdicts.qualified,
             disqualified: verdicts.disqualified,
+            exposures: self.participant.exposures(),
             keys,
             share: share.as_ref().map(|_| ()).map_err(String::clone),
         };
@@ -354,9 +371,11 @@ impl Controller {
     #[cfg(feature = "simulator")]
     pub(super) fn digest(&self, to: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let Controller { participant, broker, setup: _, vector, received, asked, answered, held, reported } = self;
+        let Controller { participant, broker, setup: _, vector, received, asked, answered, held, reported, warned } =
+            self;
         participant.digest(to);
         (broker.offset(), vector.is_some(), received, asked, answered, reported, held.is_some()).hash(to);
+        warned.hash(to);
         if let Some(held) = held {
             held.digest(to);
         }

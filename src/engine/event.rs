@@ -5,7 +5,7 @@ use std::fmt;
 use crate::bls::{Index, PublicKey};
 use crate::committee::NodeId;
 use crate::epoch::{EpochCounter, View};
-use crate::protocol::{Disqualification, Phase, Remark};
+use crate::protocol::{Disqualification, Exposure, Phase, Remark};
 
 use super::broker::PostFault;
 
@@ -18,6 +18,8 @@ pub struct RunReport {
     pub qualified: Vec<Index>,
     /// The dealers that are not, and why.
     pub disqualified: Vec<(Index, Disqualification)>,
+    /// How much of each qualified dealer's secret has got out, in order of index.
+    pub exposures: Vec<Exposure>,
     /// The public result, or why there is none.
     pub keys: Result<PublicKeys, String>,
     /// Whether we came out with a private share that matches, and if not, why.
@@ -95,6 +97,14 @@ pub enum EngineEvent {
         /// Why.
         reason: Disqualification,
     },
+    /// The secret of a dealer that is not out is about to become public, or may be known to members that keep silent: honest
+    /// members complain about it, since its shares did not reach them in phase 1. Told again only when it has become worse.
+    Exposed {
+        /// The epoch the run makes keys for.
+        epoch: EpochCounter,
+        /// Who, and how close it is.
+        exposure: Exposure,
+    },
     /// A remark about a member; it excludes nobody.
     Flagged {
         /// The epoch the run makes keys for.
@@ -134,6 +144,15 @@ pub enum EngineEvent {
 }
 
 impl EngineEvent {
+    /// How urgent it is, for a log.
+    pub(super) fn level(&self) -> log::Level {
+        match self {
+            EngineEvent::Exposed { exposure, .. } if exposure.left == 0 => log::Level::Error,
+            EngineEvent::Exposed { .. } => log::Level::Warn,
+            _ => log::Level::Info,
+        }
+    }
+
     /// The epoch whose keys the event is about.
     pub fn epoch(&self) -> EpochCounter {
         match self {
@@ -143,6 +162,7 @@ impl EngineEvent {
             | EngineEvent::SatOut { epoch, .. }
             | EngineEvent::PhaseEnded { epoch, .. }
             | EngineEvent::Disqualified { epoch, .. }
+            | EngineEvent::Exposed { epoch, .. }
             | EngineEvent::Flagged { epoch, .. }
             | EngineEvent::PostDropped { epoch, .. }
             | EngineEvent::KeyCommitted { epoch, .. }
@@ -192,6 +212,11 @@ impl fmt::Display for EngineEvent {
             EngineEvent::Disqualified { epoch, dealer, reason } => {
                 write!(f, "epoch {epoch}: dealer {dealer} is disqualified: {reason}")
             }
+            EngineEvent::Exposed { epoch, exposure } => write!(
+                f,
+                "epoch {epoch}: {exposure}. Find out why private messages come late: the links between these members, or phases \
+                 that are too short"
+            ),
             EngineEvent::Flagged { epoch, member, remark } => write!(f, "epoch {epoch}: member {member}: {remark}"),
             EngineEvent::PostDropped { epoch, poster, fault } => {
                 write!(f, "epoch {epoch}: passed over a post of {poster}: {fault}")

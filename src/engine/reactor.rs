@@ -454,7 +454,7 @@ impl Runner {
                 Ok(())
             }
             Effect::Report(event) => {
-                log::info!("{event}");
+                log::log!(event.level(), "{event}");
                 self.observer.notify(&event);
                 Ok(())
             }

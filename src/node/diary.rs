@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::committee::Index;
 use crate::engine::{EngineEvent, Observer};
 use crate::epoch::EpochCounter;
+use crate::protocol::Exposure;
 
 /// Runs whose verdicts are remembered.
 const RUNS_REMEMBERED: usize = 4;
@@ -33,6 +34,10 @@ pub struct RunNotes {
     pub part: String,
     /// Dealers that are out, and why.
     pub disqualified: BTreeMap<Index, String>,
+    /// Dealers of whose secret shares have got out or are called for, and how much: those that are close to being public, and when
+    /// the run has ended here, all.
+    #[serde(default)]
+    pub exposed: BTreeMap<Index, Exposure>,
     /// How many remarks there were about members; a remark excludes nobody.
     pub remarks: BTreeMap<Index, u64>,
     /// The dealers in the key, when the run has ended here.
@@ -94,9 +99,14 @@ impl Observer for Diary {
             EngineEvent::Disqualified { dealer, reason, .. } => {
                 notes.disqualified.insert(*dealer, reason.to_string());
             }
+            EngineEvent::Exposed { exposure, .. } => {
+                notes.exposed.insert(exposure.dealer, *exposure);
+            }
             EngineEvent::Flagged { member, .. } => *notes.remarks.entry(*member).or_default() += 1,
             EngineEvent::RunEnded(report) => {
                 notes.qualified = Some(report.qualified.clone());
+                let public = report.exposures.iter().filter(|exposure| exposure.public > 0);
+                notes.exposed = public.map(|exposure| (exposure.dealer, *exposure)).collect();
                 notes.has_share = Some(report.keys.is_ok() && report.share.is_ok());
             }
             EngineEvent::KeyCommitted { .. } => notes.failure = None,
@@ -106,5 +116,21 @@ impl Observer for Diary {
         while pages.runs.len() > RUNS_REMEMBERED {
             pages.runs.pop_first();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_got_out_of_a_secret_is_noted_for_the_status() {
+        let diary = Diary::default();
+        let (epoch, dealer) = (EpochCounter(3), Index::from_position(4).expect("an index"));
+        let exposure = Exposure { dealer, public: 1, silent: 2, left: 1 };
+        diary.notify(&EngineEvent::Exposed { epoch, exposure });
+        assert_eq!(diary.run(epoch).exposed, BTreeMap::from([(dealer, exposure)]));
+        let words = diary.events().pop().map(|told| told.what).unwrap_or_default();
+        assert!(words.starts_with("epoch 3: member 4's secret is one answer from being public"), "{words}");
     }
 }

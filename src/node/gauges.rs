@@ -4,6 +4,7 @@
 use metrics::gauge;
 
 use super::{Stage, Status};
+use crate::protocol::Exposure;
 use crate::store::record_metrics;
 
 /// Sets all gauges to what the status says, those of the keys' health among them:
@@ -16,6 +17,7 @@ use crate::store::record_metrics;
 /// | `dkg_epoch` | the present epoch |
 /// | `dkg_log_entries` | entries of the log that have been read |
 /// | `dkg_dealers_missing`, `dkg_complaints` | of the present run |
+/// | `dkg_secrets_exposed` | dealers in the present run whose secret is one answer from being public, or less |
 /// | `dkg_members_submitted` | members that have submitted a result with keys |
 /// | `dkg_peer_connected{member}` | 1 where a message could be sent now |
 /// | `dkg_member_faults{member}` | entries that it signed and everybody skipped |
@@ -36,6 +38,8 @@ pub fn record(status: &Status) {
     gauge!("dkg_log_entries").set(chain.entries as f64);
     gauge!("dkg_dealers_missing").set(chain.run.missing.len() as f64);
     gauge!("dkg_complaints").set(chain.run.complaints.len() as f64);
+    let exposed = status.seen.iter().filter_map(|seen| seen.exposed).filter(Exposure::is_close);
+    gauge!("dkg_secrets_exposed").set(exposed.count() as f64);
     let submitted = chain.members.iter().filter(|member| member.submitted.as_deref() == Some("keys"));
     gauge!("dkg_members_submitted").set(submitted.count() as f64);
     gauge!("dkg_strangers_refused").set(status.strangers_refused as f64);

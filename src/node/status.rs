@@ -8,6 +8,7 @@ use super::signing::PublicResult;
 use crate::chain::log::Overview;
 use crate::committee::Index;
 use crate::network::tcp::PeerStatus;
+use crate::protocol::Exposure;
 use crate::store::KeyHealth;
 
 /// How far a node has come with its life.
@@ -64,6 +65,9 @@ pub struct SeenMember {
     pub share_received: Option<bool>,
     /// `qualified`, or why not; absent while undecided.
     pub verdict: Option<String>,
+    /// How much of its secret has got out in this run, as far as that is close to being too much, or the run has ended.
+    #[serde(default)]
+    pub exposed: Option<Exposure>,
     /// How this node is joined to it; absent for itself.
     pub link: Option<PeerStatus>,
 }
@@ -101,6 +105,6 @@ impl SeenMember {
             (None, _) => None,
         };
         let share_received = shares_from.map(|from| index == me || from.contains(&index));
-        SeenMember { index, share_received, verdict, link }
+        SeenMember { index, share_received, verdict, exposed: notes.exposed.get(&index).copied(), link }
     }
 }

@@ -327,6 +327,11 @@ impl Dealer {
         self.complaints.len()
     }
 
+    /// Whether this member has a complaint or an answer.
+    pub(super) fn has_entry_of(&self, member: Index) -> bool {
+        self.complaints.contains_key(&member)
+    }
+
     /// The members whose complaint stands without an answer.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = Index> + '_ {
         self.complaints

@@ -23,6 +23,13 @@
 //! the board's order, like everybody's. That is why all honest members reach the same verdicts, and why the reference,
 //! which enters its own complaint into its table ahead of the board, can be split (`*_split_view` in the vectors).
 //!
+//! # How much gets out
+//!
+//! A dealer answers at most `t` complaints, each with one share in public. That keeps its secret from outsiders, and from `t`
+//! malicious members **as long as no honest member has to complain about it**: these know `t` shares, and any one more makes the
+//! secret known. So a share that reaches an honest member within phase 1 is not only a matter of a run's success.
+//! [`Participant::exposures`] says how close each dealer has come.
+//!
 //! # What it does not promise
 //!
 //! Messages must come authenticated, and broadcasts in one order for everybody: that is the board's work. The group key
@@ -30,12 +37,14 @@
 //! for the unique signatures it is made for that does no harm, for other uses think again.
 
 mod dealer;
+mod exposure;
 mod fault;
 mod message;
 mod outcome;
 mod participant;
 mod work;
 
+pub use exposure::Exposure;
 pub use fault::{Disqualification, Remark};
 pub use message::{Broadcast, encode_answer, encode_complaint, encode_share, encode_vector};
 pub use outcome::{Failure, Keys, OurShare, Outcome};

@@ -1,6 +1,7 @@
 //! One member of a run: `n` dealers' instances side by side, and our own dealing.
 
 use super::dealer::Dealer;
+use super::exposure::Exposure;
 use super::fault::{Disqualification, Remark};
 use super::message::{self, Broadcast};
 use super::outcome::{Failure, Outcome};
@@ -216,6 +217,23 @@ impl Participant {
     /// that came before this member knew it.
     pub fn complaints(&self) -> Vec<(Index, Index)> {
         self.indexed().flat_map(|(accused, dealer)| dealer.complainers().map(move |from| (from, accused))).collect()
+    }
+
+    /// How much of each dealer's secret has got out, for those that are not out, ascending. Nothing before the end of phase 1:
+    /// until then nobody can be called silent. Nor of a dealer with more than `t` complaints, none of which it will answer.
+    pub fn exposures(&self) -> Vec<Exposure> {
+        let Parameters { threshold, me, .. } = self.parameters;
+        let is_silent = |index: Index, dealer: &Dealer| index != me && !dealer.has_vector() && !dealer.has_share();
+        let silent: Vec<Index> =
+            self.indexed().filter(|(index, dealer)| is_silent(*index, dealer)).map(|(index, _)| index).collect();
+        let counted = self.indexed().filter(|(_, dealer)| {
+            self.phase != Phase::Sharing && !dealer.is_done_for() && dealer.complaint_entries() <= threshold
+        });
+        let exposure = |(index, dealer): (Index, &Dealer)| {
+            let hiding = silent.iter().filter(|member| !dealer.has_entry_of(**member)).count();
+            Exposure::new(index, threshold, dealer.complaint_entries(), hiding)
+        };
+        counted.map(exposure).collect()
     }
 
     /// Takes a private message in. A message from ourselves is ignored.

@@ -361,6 +361,7 @@ impl Watch {
             }
             EngineEvent::Flagged { remark, .. } => self.mark("remark", variant(remark)),
             EngineEvent::PostDropped { fault, .. } => self.mark("dropped post", variant(fault)),
+            EngineEvent::Exposed { .. } => self.mark("event", "exposed"),
             EngineEvent::SatOut { .. } => self.mark("event", "sat-out"),
             EngineEvent::RunResumed { phases_over, .. } => {
                 self.mark("event", format!("run-resumed-after-{phases_over}-phases"));

@@ -1,5 +1,6 @@
 //! What `--json` prints. The field names are a contract with scripts; keys and signatures are hex.
 
+use dkg_engine::protocol::Exposure;
 use serde::Serialize;
 
 /// The one object on stdout.
@@ -27,6 +28,8 @@ pub(super) struct Run {
     pub(super) public_key_shares_flow: Vec<String>,
     pub(super) qualified: Vec<u8>,
     pub(super) disqualified: Vec<Disqualified>,
+    /// How much of each qualified dealer's secret has got out.
+    pub(super) exposures: Vec<Exposure>,
     /// How many members have submitted what the chain agreed on.
     pub(super) matching_submissions: usize,
     pub(super) members: Vec<Member>,

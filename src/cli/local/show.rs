@@ -79,6 +79,7 @@ impl Show {
                     }
                 }
             }
+            EngineEvent::Exposed { exposure, .. } => self.line(&format!("  {exposure}")),
             EngineEvent::Disqualified { dealer, reason, .. } => {
                 self.line(&format!("  dealer {dealer} is disqualified: {reason}"));
             }
@@ -204,6 +205,10 @@ fn summary(run: &Run) -> String {
             line
         });
         let _ = writeln!(text, "{}", cells.trim_end());
+    }
+    let exposed: Vec<_> = run.exposures.iter().filter(|exposure| exposure.public > 0).collect();
+    for (number, exposure) in exposed.iter().enumerate() {
+        let _ = writeln!(text, "{}  got out    {exposure}", if number == 0 { "\n" } else { "" });
     }
     if let Some(key) = &run.group_public_key {
         let _ = writeln!(text, "\n  group key  {key}");

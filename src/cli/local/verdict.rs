@@ -133,9 +133,9 @@ impl Judge<'_> {
             Some(observed) => (&observed.dealt, &observed.complaints),
             None => (&evidence.dealt, &evidence.complaints),
         };
-        let (qualified, disqualified) = match verdicts {
-            Ok(report) => (report.qualified.clone(), report.disqualified.as_slice()),
-            Err(_) => (Vec::new(), [].as_slice()),
+        let (qualified, disqualified, exposures) = match verdicts {
+            Ok(report) => (report.qualified.clone(), report.disqualified.as_slice(), report.exposures.clone()),
+            Err(_) => (Vec::new(), [].as_slice(), Vec::new()),
         };
         Run {
             chain_id: self.chain_id.to_owned(),
@@ -154,6 +154,7 @@ impl Judge<'_> {
                 .iter()
                 .map(|(dealer, reason)| Disqualified { dealer: dealer.byte(), reason: reason.to_string() })
                 .collect(),
+            exposures,
             matching_submissions: evidence.matching,
             members: self.members.iter().map(|member| describe(member, epoch, dealt, complaints)).collect(),
             signature,

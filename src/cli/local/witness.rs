@@ -141,6 +141,7 @@ impl Board {
             epoch: setup.epoch,
             qualified: outcome.qualified,
             disqualified: outcome.disqualified,
+            exposures: observer.exposures(),
             keys: outcome.result.map(public).map_err(|failure| failure.to_string()),
             share: Err("whoever only reads the board has none".to_owned()),
         };
