@@ -113,7 +113,7 @@ fn a_committee_makes_a_key_and_signs_with_it() {
     assert!(run["elapsed_ms"].is_u64());
     let mut fields: Vec<&str> = run.as_object().unwrap().keys().map(String::as_str).collect();
     fields.sort_unstable();
-    let expected = "chain_id disqualified elapsed_ms epoch failure group_public_key group_public_key_flow \
+    let expected = "chain_id disqualified elapsed_ms epoch exposures failure group_public_key group_public_key_flow \
                     matching_submissions members n outcome public_key_shares_flow qualified signature t";
     assert_eq!(fields, expected.split(' ').collect::<Vec<_>>());
 }
@@ -149,6 +149,13 @@ fn check_faults(last: &str, last_but_one: &str) {
         match expected {
             None => assert_eq!(reason, None, "{fault}"),
             Some(part) => assert!(reason.is_some_and(|reason| reason.contains(part)), "{fault}: {reason:?}"),
+        }
+        // Up to t = 2 of its shares had to be published.
+        let exposure = array(&run["exposures"]).iter().find(|exposure| number(&exposure["dealer"]) == member);
+        let public = exposure.map(|exposure| number(&exposure["public"]));
+        match fault {
+            "withhold-share" | "bad-share" => assert!(matches!(public, Some(1 | 2)), "{fault}: {public:?}"),
+            _ => assert_eq!(public.is_none(), expected.is_some(), "{fault}: {public:?}"),
         }
     }
     let honest_out = array(&run["disqualified"]).iter().any(|out| number(&out["dealer"]) < 3);
