@@ -1,8 +1,9 @@
 //! Several messages at once, under one key.
 
 use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng, SeedableRng};
+use chacha20::rand_core::Rng;
 
+use super::draw::{Check, factors};
 use super::g1::E1Point;
 use super::hash::hash_to_point;
 use super::pairing::Gt;
@@ -19,7 +20,7 @@ impl PublicKey {
     pub fn verify_all(&self, tag: &Tag, signed: &[(&[u8], Signature)], randomness: &[u8; 32]) -> bool {
         let hashed: Vec<(E1Point, Signature)> =
             signed.iter().map(|(message, signature)| (hash_to_point(message, tag), *signature)).collect();
-        self.verify_all_hashed(&hashed, &mut ChaCha20Rng::from_seed(*randomness))
+        self.verify_all_hashed(&hashed, &mut factors(Check::Signatures, 0, randomness))
     }
 
     /// The same, for messages that have been hashed already.

@@ -17,9 +17,10 @@
 use std::ops::Range;
 
 use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng, SeedableRng};
+use chacha20::rand_core::Rng;
 use rand::seq::SliceRandom;
 
+use super::draw::{Check, factors};
 use super::effort::EVERYTHING_AT_ONCE;
 use super::g1::E1Point;
 use super::hash::hash_to_point;
@@ -50,7 +51,7 @@ const MAX_ROUNDS: usize = 2;
 /// With many bad ones (more than about one in five) it gives up and checks each, after half as many pairing checks in
 /// vain.
 pub fn verify_each(message: &[u8], tag: &Tag, signed: &[(PublicKey, Signature)], randomness: &[u8; 32]) -> Vec<bool> {
-    let mut stream = ChaCha20Rng::from_seed(*randomness);
+    let mut stream = factors(Check::Culprits, 0, randomness);
     verify_each_hashed(&hash_to_point(message, tag), signed, &mut stream)
 }
 

@@ -109,6 +109,7 @@ mod affine;
 mod batch;
 mod comb;
 mod culprits;
+mod draw;
 mod effort;
 mod encoding;
 mod evaluate;

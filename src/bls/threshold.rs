@@ -1,9 +1,9 @@
 //! From t+1 signature shares to the group's signature.
 
 use chacha20::ChaCha20Rng;
-use chacha20::rand_core::SeedableRng;
 
 use super::culprits::verify_each_hashed;
+use super::draw::{Check, factors};
 use super::g1::E1Point;
 use super::hash::hash_to_point;
 use super::{Index, PointError, PublicKey, Scalar, Signature, Tag};
@@ -141,7 +141,7 @@ impl Combiner {
             .iter()
             .map(|(message, shares)| Ok((hash_to_point(message, tag), self.combine(shares)?)))
             .collect::<Result<_, CombineError>>()?;
-        let all_fit = group_key.verify_all_hashed(&combined, &mut ChaCha20Rng::from_seed(*randomness));
+        let all_fit = group_key.verify_all_hashed(&combined, &mut factors(Check::Signatures, 0, randomness));
         let verified = |(hash, signature)| {
             let fits = all_fit || group_key.verify_hashed(&hash, &signature);
             fits.then_some(signature)
@@ -319,7 +319,7 @@ impl SignatureCollector {
         if given < needed {
             return Err(CombineError::NotEnoughShares { needed, given });
         }
-        let mut stream = ChaCha20Rng::from_seed(*randomness);
+        let mut stream = factors(Check::Combination, 0, randomness);
         let mut refused = Vec::new();
         while self.enough() {
             // The first that came. After a search they are good, and what comes later does not spoil a combination.

@@ -4,9 +4,10 @@ use std::fmt;
 
 use blst::blst_p2_affine;
 use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng, SeedableRng};
+use chacha20::rand_core::Rng;
 
 use super::affine::Adder;
+use super::draw::{Check, factors};
 use super::g2::{COMPRESSED, E2Point, Projective, UNCOMPRESSED};
 use super::subgroup::all_in_subgroup;
 use super::{Effort, G2Point, Index, PointError, Scalar, Strength, evaluate};
@@ -107,7 +108,7 @@ impl UncheckedVector {
         effort: Effort,
     ) -> Vec<Result<CommitmentVector, VectorError>> {
         let points: Vec<&[E2Point]> = vectors.iter().map(|vector| vector.points.as_slice()).collect();
-        if !all_in_subgroup(&points, &mut ChaCha20Rng::from_seed(*randomness), effort) {
+        if !all_in_subgroup(&points, &mut factors(Check::Subgroup, 0, randomness), effort) {
             return effort.map(&vectors, |vector| vector.clone().check_subgroup());
         }
         let checked = |vector: UncheckedVector| vector.points.into_iter().map(E2Point::in_subgroup).collect();
@@ -243,9 +244,8 @@ pub fn share_matches(image: &G2Point, share: &Scalar) -> bool {
 /// that the differences are.) After a `false`, check one by one to learn who is to blame.
 pub fn shares_match_all(equations: &[(G2Point, &Scalar)], randomness: &[u8; 32], effort: Effort) -> bool {
     let parts: Vec<_> = (0..).zip(effort.parts(equations)).collect();
-    let part_holds = |(part, equations): &(u64, &[(G2Point, &Scalar)])| {
-        let mut stream = ChaCha20Rng::from_seed(*randomness);
-        stream.set_stream(*part);
+    let part_holds = |(part, equations): &(u32, &[(G2Point, &Scalar)])| {
+        let mut stream = factors(Check::Shares, *part, randomness);
         match (equations, effort.strength) {
             ([(image, share)], _) => share_matches(image, share),
             (_, Strength::Bits64) => combination_holds::<8>(equations, &mut stream),
@@ -271,6 +271,8 @@ fn combination_holds<const N: usize>(equations: &[(G2Point, &Scalar)], stream: &
 
 #[cfg(test)]
 mod tests {
+    use chacha20::rand_core::SeedableRng;
+
     use super::*;
     use crate::bls::Polynomial;
 
