@@ -1,5 +1,7 @@
 //! Bytes that must not be seen: wiped when dropped, and silent in every format.
 
+use std::io::{self, Read};
+
 use zeroize::Zeroize;
 
 /// Secret bytes: a share on its way, a seed. Wiped on drop; has no `Debug`, `Display` or `==`.
@@ -10,6 +12,26 @@ impl SecretBytes {
     /// Takes `bytes` over; no other copy of them should be left.
     pub fn new(bytes: Vec<u8>) -> Self {
         SecretBytes(bytes)
+    }
+
+    /// Reads a secret of at most `most` bytes; one byte more, where there are more, so that it shows. There is room for all of it
+    /// from the beginning, since what a buffer outgrows is not wiped.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub fn read(mut from: impl Read, most: usize) -> io::Result<Self> {
+        let mut bytes = SecretBytes(vec![0; most.saturating_add(1)]);
+        let mut filled = 0;
+        while let Some(room @ [_, ..]) = bytes.0.get_mut(filled..) {
+            match from.read(room) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.0.truncate(filled);
+        Ok(bytes)
     }
 
     /// The bytes, for the one place that has to see them.

@@ -42,6 +42,11 @@ static MARKERS: [Marker; MAX_MARKERS] = [const {
     }
 }; MAX_MARKERS];
 
+/// What was freed while a secret was made that nobody could name before.
+static FREED: [AtomicU8; 1 << 20] = [const { AtomicU8::new(0) }; 1 << 20];
+static FREED_BYTES: AtomicUsize = AtomicUsize::new(0);
+static KEEPING: AtomicBool = AtomicBool::new(false);
+
 struct Watching;
 
 // SAFETY: every call goes to the system's allocator as it came. `realloc` is the provided one: allocate, copy, free, so that
@@ -66,6 +71,12 @@ static ALLOCATOR: Watching = Watching;
 
 /// Counts the markers that a block holds. Allocates nothing.
 fn look(block: &[u8]) {
+    if KEEPING.load(SeqCst) {
+        let at = FREED_BYTES.fetch_add(block.len(), SeqCst);
+        for (kept, byte) in FREED.iter().skip(at).zip(block) {
+            kept.store(*byte, SeqCst);
+        }
+    }
     for marker in MARKERS.iter().filter(|marker| marker.known.load(SeqCst)) {
         let first = marker.bytes[0].load(SeqCst);
         let holds = |window: &[u8]| {
@@ -85,6 +96,16 @@ fn watch(place: usize, secret: &[u8]) {
         byte.store(*secret, SeqCst);
     }
     marker.known.store(true, SeqCst);
+}
+
+/// What `make` makes, and what was freed meanwhile.
+fn freed_during<T>(make: impl FnOnce() -> T) -> (T, Vec<u8>) {
+    KEEPING.store(true, SeqCst);
+    let made = make();
+    KEEPING.store(false, SeqCst);
+    let length = FREED_BYTES.load(SeqCst);
+    assert!((1..FREED.len()).contains(&length), "{length} bytes were freed");
+    (made, FREED[..length].iter().map(|byte| byte.load(SeqCst)).collect())
 }
 
 fn hits(place: usize) -> usize {
@@ -144,14 +165,24 @@ fn no_block_is_freed_with_a_secret_in_it() {
 
     let folder = folder::Folder::new();
     let path = |name: &str| folder.path().join(name);
-    create_key_file(&path("key")).unwrap();
+    let (made, freed) = freed_during(|| create_key_file(&path("key")));
+    made.unwrap();
     let digits = std::fs::read(path("key")).unwrap();
     watch(2, &digits);
     let key = dkg_engine::hex::decode(std::str::from_utf8(&digits[..64]).unwrap()).unwrap();
     watch(3, &key);
+    for (name, secret) in [("the digits of a key file", &digits[..MARKER_BYTES]), ("the key of a key file", &key)] {
+        assert!(!freed.windows(secret.len()).any(|window| window == secret), "{name} was freed while it was made");
+    }
     // These two were read by the test itself, and are wiped by it.
     drop((SecretBytes::new(digits), SecretBytes::new(key)));
     let unlock = Unlock::KeyFile(path("key"));
+
+    let bytes = marked(13);
+    let digits = dkg_engine::hex::encode(&bytes);
+    drop(SecretBytes::new(dkg_engine::hex::decode(&digits).unwrap()));
+    assert_eq!(dkg_engine::hex::decode(&[&digits, "no"].concat()), None);
+    check("bytes read from hex", 13);
 
     let bytes = marked(4);
     let key = dkg_engine::store::seal::DataKey::generate().unwrap();

@@ -1,7 +1,7 @@
 //! Where passphrases come from: a file, the environment, or a terminal that does not show them.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use dkg_engine::SecretBytes;
@@ -78,12 +78,8 @@ impl Source<'_> {
 /// The passphrase in a file, without the end of its line.
 fn read_file(file: &Path) -> Result<SecretBytes, Failure> {
     let failed = |problem: String| Failure::Wrong(format!("{}: {problem}", file.display()));
-    // Room for all of it at once, since what is outgrown is not wiped.
-    let mut bytes = Vec::with_capacity(MAX_PASSPHRASE_BYTES + 2);
-    let most = u64::try_from(MAX_PASSPHRASE_BYTES).unwrap_or(u64::MAX);
-    let read = File::open(file).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
-    let mut passphrase = SecretBytes::new(bytes);
-    read.map_err(|error| failed(format!("the passphrase cannot be read: {error}")))?;
+    let read = File::open(file).and_then(|file| SecretBytes::read(file, MAX_PASSPHRASE_BYTES));
+    let mut passphrase = read.map_err(|error| failed(format!("the passphrase cannot be read: {error}")))?;
     if passphrase.len() > MAX_PASSPHRASE_BYTES {
         return Err(failed(format!("a passphrase has at most {MAX_PASSPHRASE_BYTES} bytes")));
     }

@@ -1,7 +1,6 @@
 //! The way to the log, as this node's configuration has it; and what became of the last call.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,10 +93,8 @@ pub(super) fn connect(config: &ChainConfig, settings: &LogSettings) -> Result<Ar
 /// The password in a file, without the end of its line.
 fn password(file: &Path) -> Result<SecretBytes, NodeError> {
     let failed = |reason: String| NodeError::File { path: file.to_owned(), reason };
-    let mut bytes = Vec::with_capacity(MAX_PASSWORD_BYTES + 1);
-    let read = File::open(file).and_then(|file| file.take(MAX_PASSWORD_BYTES as u64 + 1).read_to_end(&mut bytes));
-    let password = SecretBytes::new(bytes);
-    read.map_err(|error| failed(format!("the password cannot be read: {error}")))?;
+    let read = File::open(file).and_then(|file| SecretBytes::read(file, MAX_PASSWORD_BYTES));
+    let password = read.map_err(|error| failed(format!("the password cannot be read: {error}")))?;
     let line = password.expose();
     if line.len() > MAX_PASSWORD_BYTES {
         return Err(failed(format!("a password has at most {MAX_PASSWORD_BYTES} bytes")));

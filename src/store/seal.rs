@@ -14,7 +14,7 @@
 //! read the process's memory, and anything against a passphrase that can be guessed.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -311,7 +311,9 @@ impl Lock {
 /// There is something at `path` already, which is left alone; or it cannot be written.
 pub fn create_key_file(path: &Path) -> Result<(), SealError> {
     let key = Zeroizing::new(random::<KEY_BYTES>()?);
-    let mut line = Zeroizing::new(hex::encode(&key[..]));
+    // Room for all of it at once: a buffer that grew would leave the key behind.
+    let mut line = Zeroizing::new(String::with_capacity(MAX_KEY_FILE_BYTES));
+    hex::append(&key[..], &mut line);
     line.push('\n');
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -343,17 +345,15 @@ fn read_key_file(path: &Path) -> Result<DataKey, KeyFileError> {
     }
     let file = File::open(path).map_err(failed)?;
     check_mode(path, &file.metadata().map_err(failed)?)?;
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 1));
-    file.take(MAX_KEY_FILE_BYTES as u64 + 1).read_to_end(&mut text).map_err(failed)?;
+    let text = SecretBytes::read(file, MAX_KEY_FILE_BYTES).map_err(failed)?;
     let malformed = || KeyFileError::Malformed(path.to_owned());
-    let digits = match &text[..] {
+    let digits = match text.expose() {
         [digits @ .., b'\r', b'\n'] | [digits @ .., b'\n'] => digits,
         digits => digits,
     };
     let digits = std::str::from_utf8(digits).map_err(|_| malformed())?;
-    let bytes = Zeroizing::new(hex::decode(digits).ok_or_else(malformed)?);
-    let key = <[u8; KEY_BYTES]>::try_from(&bytes[..]).map_err(|_| malformed())?;
-    Ok(DataKey(Zeroizing::new(key)))
+    let key = hex::decode_array(digits).map(Zeroizing::new).ok_or_else(malformed)?;
+    Ok(DataKey(key))
 }
 
 #[cfg(unix)]
