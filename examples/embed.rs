@@ -63,10 +63,13 @@ impl Store for Port {
         Ok(self.2.lock().keys().copied().collect())
     }
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut records = self.2.lock();
+        changes.iter().try_for_each(|change| change.check(|id| Ok(records.get(&id).cloned())))?;
         for change in changes {
             match change {
-                Change::Put(id, record) => self.2.lock().insert(id, record),
-                Change::Remove(id) => self.2.lock().remove(&id),
+                Change::Put(id, record) => records.insert(id, record),
+                Change::Remove(id) => records.remove(&id),
+                Change::Expect(..) => None,
             };
         } // A real host makes all this durable, or none of it, before it returns.
         Ok(())

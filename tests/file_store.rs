@@ -117,6 +117,23 @@ fn what_was_committed_is_there_when_the_store_is_opened_again() {
 }
 
 #[test]
+fn a_commit_whose_condition_does_not_hold_changes_nothing_and_ends_nothing() {
+    let room = Room::new();
+    let store = room.create();
+    let expect = |id, bytes: Option<&[u8]>| Change::Expect(id, bytes.map(|bytes| SecretBytes::new(bytes.to_vec())));
+    store.commit(vec![put(KEY, b"key"), expect(KEY, None)]).unwrap();
+    for condition in
+        [expect(KEY, None), expect(KEY, Some(b"kex")), expect(DEALING, Some(b"")), expect(DEALING, Some(b"x"))]
+    {
+        let Change::Expect(id, _) = condition else { unreachable!() };
+        assert_eq!(store.commit(vec![put(KEY, b"other"), condition]), Err(StoreError::Conflict(id)));
+        assert_eq!((read(&store, KEY).unwrap(), read(&store, DEALING)), (b"key".to_vec(), None));
+    }
+    store.commit(vec![expect(KEY, Some(b"key")), expect(DEALING, None), put(KEY, b"newer")]).unwrap();
+    assert_eq!(read(&store, KEY).unwrap(), b"newer");
+}
+
+#[test]
 fn a_key_state_lives_in_it_as_in_any_store() {
     let room = Room::new();
     let share = KeyShare::new(Index::from_position(3).unwrap(), SecretKey::from_seed(&[1; 32]).unwrap());

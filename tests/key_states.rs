@@ -3,16 +3,17 @@
 mod cases;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, Barrier, LazyLock};
+use std::thread;
 
 use cases::cases;
 use dkg_engine::SecretBytes;
-use dkg_engine::bls::{PublicKey, RANDOM_BEACON_TAG, SecretKey};
-use dkg_engine::committee::{Index, NodeId};
-use dkg_engine::epoch::{EpochCommit, EpochCounter};
+use dkg_engine::bls::{ProvenPublicKey, PublicKey, RANDOM_BEACON_TAG, SecretKey};
+use dkg_engine::committee::{Committee, Index, Member, NodeId};
+use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochSetup, View};
 use dkg_engine::store::{
-    Change, CommittedKey, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore, RecordId, SafeKey,
-    Store, StoreError, TransitionError,
+    Batch, Change, CommittedKey, Dealing, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore,
+    ReceivedShare, RecordId, SafeKey, Store, StoreError, TransitionError,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -191,6 +192,62 @@ impl Store for Filling {
         let mut left = self.1.lock();
         *left = left.checked_sub(1).ok_or_else(|| StoreError::Failed("no space left".into()))?;
         self.0.commit(changes)
+    }
+}
+
+/// A store in which two commit at once: each has judged its changes before either is made.
+struct Meeting(Arc<MemoryStore>, Barrier);
+
+impl Store for Meeting {
+    fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
+        self.0.read(id)
+    }
+
+    fn list(&self) -> Result<Vec<RecordId>, StoreError> {
+        self.0.list()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.1.wait();
+        self.0.commit(changes)
+    }
+}
+
+#[test]
+fn of_two_that_write_at_once_one_is_refused_and_nothing_is_overwritten() {
+    let member = |number: u8| {
+        let staking_key = ProvenPublicKey::vouched_for(KEYS[usize::from(number)].1);
+        Member { node_id: NodeId::new([number; 32]), staking_key }
+    };
+    let committee = Arc::new(Committee::new((0..3).map(member).collect()).unwrap());
+    let setup = EpochSetup::new("race", EPOCH, committee, View(1), [View(10), View(20), View(30)]);
+    let dealing = |number: u8| {
+        let dealing = Dealing::new(&setup, SecretBytes::new(vec![number; 32]));
+        Batch { dealing: Some(dealing), ..Batch::default() }
+    };
+    let received = |number: u8| {
+        let message = SecretBytes::new(vec![number; 33]);
+        Batch { shares: vec![ReceivedShare { epoch: EPOCH, dealer: at(1), message }], ..Batch::default() }
+    };
+    let key = |number: u8| {
+        let completed = in_state(Started).complete(share(usize::from(number))).unwrap();
+        Batch { keys: vec![completed], ..Batch::default() }
+    };
+    let store = Arc::new(MemoryStore::new());
+    DkgState::new(store.clone()).commit(&[in_state(Started)]).unwrap();
+    for of in [&dealing as &dyn Fn(u8) -> Batch, &received, &key] {
+        let meeting = Arc::new(Meeting(store.clone(), Barrier::new(2)));
+        // Two that know nothing of each other, which is less than clones of one.
+        let write = |number| {
+            let (state, batch) = (DkgState::new(meeting.clone()), of(number));
+            thread::spawn(move || state.write(&batch))
+        };
+        let outcomes = [write(1), write(2)].map(|writer| writer.join().unwrap());
+        let refused = |outcome: &&Result<(), StoreError>| {
+            matches!(outcome, Err(StoreError::Overwrite(_) | StoreError::Transition { .. }))
+        };
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+        assert_eq!(outcomes.iter().filter(refused).count(), 1, "{outcomes:?}");
     }
 }
 

@@ -79,10 +79,12 @@ impl Store for Disk {
         if inner.next == NextCommit::Lost {
             return dead();
         }
+        changes.iter().try_for_each(|change| change.check(|id| Ok(inner.durable.get(&id).cloned())))?;
         for change in changes {
             let (id, before) = match change {
                 Change::Put(id, record) => (id, inner.durable.insert(id, record)),
                 Change::Remove(id) => (id, inner.durable.remove(&id)),
+                Change::Expect(..) => continue,
             };
             if inner.forgetful {
                 inner.unsynced.entry(id).or_insert(before);

@@ -30,10 +30,12 @@ impl Store for MemoryStore {
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut records = self.records.lock();
+        changes.iter().try_for_each(|change| change.check(|id| Ok(records.get(&id).cloned())))?;
         for change in changes {
             match change {
                 Change::Put(id, record) => records.insert(id, record),
                 Change::Remove(id) => records.remove(&id),
+                Change::Expect(..) => None,
             };
         }
         Ok(())

@@ -61,6 +61,9 @@ pub const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// Epochs whose keys are kept behind the one the chain is in, to show what became of them.
 pub const KEPT_EPOCHS: u64 = 16;
 
+/// How often a write is judged and tried, where others write at the same time.
+const MAX_WRITE_TRIES: usize = 8;
+
 /// Why a store did not do what was asked. The engine stops on any of these: going on would be a guess.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -78,6 +81,9 @@ pub enum StoreError {
     /// A record is there, and another was to take its place.
     #[error("{0} is stored already, and another may not take its place")]
     Overwrite(RecordId),
+    /// A condition of a commit does not hold: somebody else has written since what it was made from was read.
+    #[error("{0} was written by somebody else in the meantime; see that only one engine uses this store")]
+    Conflict(RecordId),
     /// A transition that the key state machine does not have.
     #[error("epoch {epoch}: {error}")]
     Transition {
@@ -88,15 +94,43 @@ pub enum StoreError {
     },
 }
 
-/// One change to a store.
+/// One part of a commit to a store: a change, or a condition for all of them.
 pub enum Change {
     /// Writes a record, in the place of the one before.
     Put(RecordId, SecretBytes),
     /// Removes a record, if it is there.
     Remove(RecordId),
+    /// Changes nothing. Wherever it stands in a commit, the commit takes place only if the record was this one before it, or
+    /// was not there (`None`).
+    Expect(RecordId, Option<SecretBytes>),
+}
+
+impl Change {
+    /// Whether the condition that this part makes holds, if it makes one, where `read` reads what is stored before the commit.
+    /// Nobody else may write between this and the changes: a [`Store`] asks it of every part within its own lock or
+    /// transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it does not hold, or what `read` says.
+    pub fn check(
+        &self,
+        read: impl FnOnce(RecordId) -> Result<Option<SecretBytes>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let Change::Expect(id, expected) = self else { return Ok(()) };
+        let holds = match (expected, read(*id)?) {
+            (None, None) => true,
+            (Some(expected), Some(found)) => expected.ct_eq(&found),
+            _ => false,
+        };
+        if holds { Ok(()) } else { Err(StoreError::Conflict(*id)) }
+    }
 }
 
 /// Durable records, as the engine uses them. Values are secret: keep them where only this node can read.
+///
+/// What must not happen is a condition of the commit itself ([`Change::Expect`]), and never of what was read before it. So a
+/// key, a dealing or a share that is stored is not overwritten, by whichever handle, thread or process another one comes, as
+/// long as [`commit`](Self::commit) is atomic for all of them.
 pub trait Store: Send + Sync {
     /// The record as last written, if there is one.
     ///
@@ -110,15 +144,19 @@ pub trait Store: Send + Sync {
     /// The store cannot be read.
     fn list(&self) -> Result<Vec<RecordId>, StoreError>;
 
-    /// Makes all changes, in their order, or none, and returns when they are durable.
+    /// Makes all changes, in their order, or none, and returns when they are durable. First [`Change::check`] is asked of each
+    /// of them, against what is stored; nobody else writes between that and the changes.
     ///
     /// # Errors
-    /// The store cannot be written. Whether all of the changes were made or none is then not known before the store has been
+    /// A condition does not hold ([`StoreError::Conflict`]), and nothing is changed. Or the store cannot be written. Whether all of the changes were made or none is then not known before the store has been
     /// opened anew; until then it fails, or shows none of them.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
 }
 
 /// A node's key states, one per epoch. Cheap to clone; all clones share one store.
+///
+/// Every write names what it was made from as a condition of the commit: of two that come at once, through clones or through
+/// two `DkgState`s of one store, one is made, and the other is judged again by what is stored then.
 #[derive(Clone)]
 pub struct DkgState {
     store: Arc<dyn Store>,
@@ -135,10 +173,11 @@ impl DkgState {
     /// # Errors
     /// The store cannot be read or the record is damaged.
     pub fn record(&self, epoch: EpochCounter) -> Result<EpochRecord, StoreError> {
-        match self.store.read(RecordId::key(epoch))? {
-            None => Ok(EpochRecord::new(epoch)),
-            Some(bytes) => EpochRecord::decode(epoch, &bytes),
-        }
+        Self::decoded(epoch, self.store.read(RecordId::key(epoch))?.as_ref())
+    }
+
+    fn decoded(epoch: EpochCounter, stored: Option<&SecretBytes>) -> Result<EpochRecord, StoreError> {
+        stored.map_or_else(|| Ok(EpochRecord::new(epoch)), |bytes| EpochRecord::decode(epoch, bytes))
     }
 
     /// The key that is safe to sign with in `epoch`.
@@ -204,33 +243,56 @@ impl DkgState {
     /// # Errors
     /// The store fails, or a record may not take the place of the one that is stored.
     pub fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let changes = self.changes(batch)?;
+            let written = if changes.is_empty() { Ok(()) } else { self.store.commit(changes) };
+            match written {
+                // What has been written in between may allow this or not.
+                Err(StoreError::Conflict(_)) if tries < MAX_WRITE_TRIES => {}
+                written => return written,
+            }
+        }
+    }
+
+    /// What a batch comes to, given what is stored; with that as its condition.
+    fn changes(&self, batch: &Batch) -> Result<Vec<Change>, StoreError> {
         let mut changes = Vec::new();
         for (position, record) in batch.keys.iter().enumerate() {
-            let epoch = record.epoch();
+            let (epoch, id) = (record.epoch(), RecordId::key(record.epoch()));
             let before = match batch.keys[..position].iter().rfind(|before| before.epoch() == epoch) {
                 Some(before) => before.clone(),
-                None => self.record(epoch)?,
+                None => {
+                    let stored = self.store.read(id)?;
+                    let before = Self::decoded(epoch, stored.as_ref())?;
+                    changes.push(Change::Expect(id, stored));
+                    before
+                }
             };
             before.check_successor(record).map_err(|error| StoreError::Transition { epoch, error })?;
-            changes.push(Change::Put(RecordId::key(epoch), record.encode()?));
+            changes.push(Change::Put(id, record.encode()?));
         }
         if let Some(dealing) = &batch.dealing {
-            let before = self.dealing(dealing.epoch())?;
+            let stored = self.store.read(dealing.id())?;
+            let before = stored.as_ref().map(|bytes| Dealing::decode(dealing.epoch(), bytes)).transpose()?;
             if before.is_some_and(|before| !before.gives_way_to(dealing)) {
                 return Err(StoreError::Overwrite(dealing.id()));
             }
+            changes.push(Change::Expect(dealing.id(), stored));
             changes.push(Change::Put(dealing.id(), dealing.encode()?));
         }
         for share in &batch.shares {
             if self.store.read(share.id())?.is_some() {
                 return Err(StoreError::Overwrite(share.id()));
             }
+            changes.push(Change::Expect(share.id(), None));
             changes.push(Change::Put(share.id(), share.encode()?));
         }
         if batch.closed.is_some() || batch.prune_for.is_some() {
             changes.extend(self.outdated(batch)?.into_iter().map(Change::Remove));
         }
-        if changes.is_empty() { Ok(()) } else { self.store.commit(changes) }
+        Ok(changes)
     }
 
     /// The records that a batch lets go of.

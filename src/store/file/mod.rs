@@ -287,14 +287,31 @@ impl FileStore {
 
     /// Makes one commit: the database, then the witness.
     fn write(&self, sealed_key: Option<&SealedKey>, changes: &[(RecordId, Option<Vec<u8>>)]) -> Result<(), FileError> {
-        self.in_order(|state| {
-            let next = state.generation.saturating_add(1);
-            let generation = seal_number(&self.path, &self.key, &self.owner, &Place::Generation, next)?;
-            state.database.write(&generation, sealed_key.map(|key| (&self.owner, key)), changes)?;
-            state.witness.write(next, &self.key, &self.owner)?;
-            state.generation = next;
-            Ok(())
-        })
+        self.in_order(|state| self.write_next(state, sealed_key, changes))
+    }
+
+    fn write_next(
+        &self,
+        state: &mut State,
+        sealed_key: Option<&SealedKey>,
+        changes: &[(RecordId, Option<Vec<u8>>)],
+    ) -> Result<(), FileError> {
+        let next = state.generation.saturating_add(1);
+        let generation = seal_number(&self.path, &self.key, &self.owner, &Place::Generation, next)?;
+        state.database.write(&generation, sealed_key.map(|key| (&self.owner, key)), changes)?;
+        state.witness.write(next, &self.key, &self.owner)?;
+        state.generation = next;
+        Ok(())
+    }
+
+    fn opened(&self, id: RecordId, sealed: Option<Vec<u8>>) -> Result<Option<SecretBytes>, StoreError> {
+        let Some(sealed) = sealed else { return Ok(None) };
+        let opened = self.key.open(&self.owner.context(&Place::Record(id)), &sealed);
+        let damaged = |_| StoreError::Damaged {
+            record: id,
+            reason: format!("its sealed bytes in {} do not open; bring back a whole copy", self.path.display()),
+        };
+        opened.map(Some).map_err(damaged)
     }
 
     /// One at a time, and none after the first that failed.
@@ -309,13 +326,7 @@ impl FileStore {
 
 impl Store for FileStore {
     fn read(&self, id: RecordId) -> Result<Option<SecretBytes>, StoreError> {
-        let Some(sealed) = self.in_order(|state| state.database.read(id))? else { return Ok(None) };
-        let opened = self.key.open(&self.owner.context(&Place::Record(id)), &sealed);
-        let damaged = |_| StoreError::Damaged {
-            record: id,
-            reason: format!("its sealed bytes in {} do not open; bring back a whole copy", self.path.display()),
-        };
-        opened.map(Some).map_err(damaged)
+        self.opened(id, self.in_order(|state| state.database.read(id))?)
     }
 
     fn list(&self) -> Result<Vec<RecordId>, StoreError> {
@@ -323,21 +334,37 @@ impl Store for FileStore {
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let seal = |change| match change {
-            Change::Put(id, record) if record.len() > MAX_RECORD_BYTES => Err(StoreError::Failed(format!(
-                "{} bytes are too many for {id} in {}; a record has at most {MAX_RECORD_BYTES}",
-                record.len(),
-                self.path.display()
-            ))),
-            Change::Put(id, record) => {
-                let sealed = self.key.seal(&self.owner.context(&Place::Record(id)), &record);
-                let sealed = sealed.map_err(|error| FileError::Unlock { path: self.path.clone(), error })?;
-                Ok((id, Some(sealed)))
+        let mut conditions = Vec::new();
+        let mut sealed = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put(id, record) if record.len() > MAX_RECORD_BYTES => {
+                    return Err(StoreError::Failed(format!(
+                        "{} bytes are too many for {id} in {}; a record has at most {MAX_RECORD_BYTES}",
+                        record.len(),
+                        self.path.display()
+                    )));
+                }
+                Change::Put(id, record) => {
+                    let bytes = self.key.seal(&self.owner.context(&Place::Record(id)), &record);
+                    let bytes = bytes.map_err(|error| FileError::Unlock { path: self.path.clone(), error })?;
+                    sealed.push((id, Some(bytes)));
+                }
+                Change::Remove(id) => sealed.push((id, None)),
+                Change::Expect(..) => conditions.push(change),
             }
-            Change::Remove(id) => Ok((id, None)),
-        };
-        let changes = changes.into_iter().map(seal).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.write(None, &changes)?)
+        }
+        self.in_order(|state| {
+            for condition in &conditions {
+                let Change::Expect(id, _) = condition else { continue };
+                let stored = state.database.read(*id)?;
+                // Not a failure of the file, which would end this handle.
+                if let Err(error) = condition.check(|id| self.opened(id, stored)) {
+                    return Ok(Err(error));
+                }
+            }
+            self.write_next(state, None, &sealed).map(Ok)
+        })?
     }
 }
 
