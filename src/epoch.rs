@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_256};
 
 use crate::bls::{PublicKey, VectorEncoding};
+use crate::chain::BoardMessage;
 use crate::committee::{Committee, Index, NodeId};
 
 /// A view: the chain's own clock. Views grow, and some may be skipped.
@@ -25,7 +26,7 @@ impl fmt::Display for View {
 }
 
 /// The number of an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EpochCounter(pub u64);
 
 impl EpochCounter {
@@ -171,6 +172,17 @@ pub struct RunHistory {
     pub ends: Vec<Header>,
 }
 
+/// A run that is over and that the chain has agreed on, with all that was said in it on the board. A node that was down when it
+/// ended can still compute its share from this and from what it has kept of the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastRun {
+    /// What the run was about.
+    pub setup: EpochSetup,
+    /// For each phase what came onto the board in it: behind the block that ended the phase before (or from the board's
+    /// beginning), up to the block that ended this one.
+    pub phases: [Vec<BoardMessage>; 3],
+}
+
 /// Where the chain stands when a node starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -185,12 +197,15 @@ pub struct Snapshot {
     /// That epoch's run, while its board can be read: in the setup phase, and still in the committed phase. `None` if the
     /// chain cannot tell; then a node that was down takes no part in what had begun.
     pub run: Option<RunHistory>,
+    /// The run that made the keys that are in force, for a node that was down when it ended. `None` if the chain cannot tell
+    /// of a run that is over; what a node has kept of it then stays in its store.
+    pub made_keys: Option<Arc<PastRun>>,
 }
 
 impl Snapshot {
     /// A chain of whose past nothing is known: a node that starts here for the first time, before any run.
     pub fn new(current: EpochCounter, head: Header, phase: EpochPhase) -> Self {
-        Snapshot { current, head, phase, keys: None, run: None }
+        Snapshot { current, head, phase, keys: None, run: None, made_keys: None }
     }
 
     /// The epoch whose keys are made, or have been made, in the current one.

@@ -133,6 +133,43 @@ fn without_a_result_the_earlier_keys_stay_in_force() {
 }
 
 #[test]
+fn the_run_that_made_the_keys_in_force_can_be_told_with_all_that_was_said_in_it() {
+    let mut world = World::new();
+    let told = |world: &World| {
+        let run = world.replica.snapshot().made_keys?;
+        let said = |phase: &Vec<BoardMessage>| phase.iter().map(|post| post.content.clone()).collect::<Vec<_>>();
+        Some((run.setup.epoch.0, run.phases.each_ref().map(said).concat(), run.phases.each_ref().map(Vec::len)))
+    };
+    let run = |world: &mut World, first: u64, agreed: bool| {
+        world.finalize(first + 5);
+        for (last, says) in [(7, "one"), (10, "two"), (13, "three")] {
+            world.post(0, &format!("{first} {says}"));
+            world.finalize(first + last);
+        }
+        world.post(1, "too late");
+        for author in 0..=T {
+            world.submit(author, &if agreed { result(0) } else { DkgResult::Empty });
+        }
+        world.finalize(first + 20);
+    };
+    let told_of = |epoch: u64, first: u64| {
+        let said = ["one", "two", "three"].map(|says| format!("{first} {says}")).to_vec();
+        Some((epoch, said, [1, 1, 1]))
+    };
+    run(&mut world, 0, false);
+    assert_eq!(told(&world), None, "no keys yet");
+    run(&mut world, 20, true);
+    assert_eq!(told(&world), told_of(2, 20));
+    // In fallback it stays the one that made them.
+    run(&mut world, 40, false);
+    run(&mut world, 60, false);
+    assert_eq!(told(&world), told_of(2, 20));
+    assert_eq!(world.replica.keys().unwrap().epoch, EpochCounter(4));
+    run(&mut world, 80, true);
+    assert_eq!(told(&world), told_of(5, 80));
+}
+
+#[test]
 fn a_jump_over_a_whole_run_ends_one_epoch_and_sets_up_the_next_in_one_block() {
     let mut world = World::new();
     world.finalize(6);

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dkg_engine::SecretBytes;
-use dkg_engine::bls::Index;
+use dkg_engine::bls::{Index, RANDOM_BEACON_TAG};
 use dkg_engine::engine::{EngineError, EngineEvent, ReactorConfig};
 use dkg_engine::envelope::PrivateMessage;
-use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, RunHistory, Snapshot, View};
+use dkg_engine::epoch::{
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, PastRun, RunHistory, Snapshot, View,
+};
 use dkg_engine::network::{Delivery, Receipt};
 use dkg_engine::store::{
     Change, DkgState, HealthStatus, KeyCheck, KeyStatus, MemoryStore, RecordId, RecordKind, SafeKey, Store, StoreError,
@@ -160,6 +162,101 @@ fn a_key_that_was_agreed_on_while_the_node_was_down_is_committed_when_it_starts_
     assert_eq!(key_of(&world, 2, 1), Some(commit.key_shares[2]));
     let (current, _) = world.nodes[2].reactor.key_health().unwrap();
     assert_eq!((current.epoch, current.status), (EpochCounter(1), HealthStatus::Safe));
+}
+
+/// The run with what was said in it, as a chain can tell that remembers it.
+fn past(world: &World, setup: &EpochSetup, ends: &[Header]) -> Arc<PastRun> {
+    let posts = world.board.posts.wait("the posts", |posts| Some(posts.clone()));
+    let heights: Vec<usize> = [0].into_iter().chain(ends.iter().map(|end| end.height as usize)).collect();
+    let phases = [0, 1, 2].map(|phase| posts[heights[phase]..heights[phase + 1]].to_vec());
+    Arc::new(PastRun { setup: setup.clone(), phases })
+}
+
+/// A chain that is so many epochs past the run that made its keys, all but the first in fallback.
+fn epochs_after(commit: &EpochCommit, later: u64, head: Header, made_keys: Option<Arc<PastRun>>) -> Snapshot {
+    let epoch = EpochCounter(commit.epoch.0 + later);
+    let keys = Some(EpochCommit { epoch, ..commit.clone() });
+    Snapshot { keys, made_keys, ..Snapshot::new(epoch, head, EpochPhase::Staking) }
+}
+
+/// A run that node 2 has missed from phase 2 on; its state, and what the chain says of it.
+fn missed_run(world: &mut World, complains: bool) -> (DkgState, EpochCommit, Arc<PastRun>) {
+    let setup = world.begin(1, 3);
+    world.nodes[2].client.mute.store(!complains, Ordering::SeqCst);
+    let mut ends = vec![end_phase(world, &setup, 0)];
+    let state = kill(world, 2);
+    ends.extend((1..3).map(|phase| end_phase(world, &setup, phase)));
+    let commit = world.commit(1);
+    world.tell_commit(&commit);
+    let past = past(world, &setup, &ends);
+    (state, commit, past)
+}
+
+#[test]
+fn a_node_that_was_down_over_the_turn_of_the_epoch_still_gets_its_key() {
+    for later in [0, 2] {
+        let mut world = World::new(3);
+        let (state, commit, past) = missed_run(&mut world, true);
+        let said = world.board.broadcasts();
+        let head = header(500, 3);
+        start(&mut world, 2, state, epochs_after(&commit, later, head, Some(past)));
+        assert_eq!(world.nodes[2].reactor.ready().wait(), Ok(()));
+        for epoch in [1, 1 + later] {
+            let SafeKey::Key(key) = world.nodes[2].state.safe_key(EpochCounter(epoch)).unwrap() else {
+                panic!("no key for epoch {epoch}: {:?}", world.nodes[2].events.all());
+            };
+            let signature = key.secret_key().sign(b"a beacon", &RANDOM_BEACON_TAG);
+            assert!(commit.key_shares[2].verify(b"a beacon", &RANDOM_BEACON_TAG, &signature));
+        }
+        assert!(world.nodes[2].state.journal(EpochCounter(1)).unwrap().is_none(), "it has made its key");
+        assert_eq!(world.board.broadcasts(), said, "nothing is said in a run that is over");
+        world.board.submissions.wait("two results", |all| (all.len() == 2).then_some(()));
+    }
+}
+
+#[test]
+fn what_a_node_has_kept_of_a_run_stays_until_its_key_has_come_out_of_it() {
+    let mut world = World::new(3);
+    let (mut state, commit, past) = missed_run(&mut world, true);
+    let head = header(500, 3);
+    // A chain that cannot tell of the run, in its own epoch, in the next, and long after.
+    for later in [0, 1, 40] {
+        start(
+            &mut world,
+            2,
+            state,
+            epochs_after(&commit, later, head, if later == 40 { Some(past.clone()) } else { None }),
+        );
+        assert_eq!(world.nodes[2].reactor.ready().wait(), Ok(()));
+        if later < 40 {
+            let failed = |event: &EngineEvent| match event {
+                EngineEvent::KeyFailed { reason, .. } => Some(reason.clone()),
+                _ => None,
+            };
+            world.nodes[2].events.wait("its word", failed);
+            let journal = world.nodes[2].state.journal(EpochCounter(1)).unwrap().unwrap();
+            assert!(journal.dealing.seed().is_some() && journal.shares.len() == 2);
+        }
+        state = kill(&mut world, 2);
+    }
+    let SafeKey::Key(key) = state.safe_key(EpochCounter(41)).unwrap() else { panic!("no key") };
+    assert_eq!(key.public_key(), commit.key_shares[2]);
+}
+
+#[test]
+fn a_node_that_lacks_a_share_of_a_past_run_says_whose_and_keeps_the_others() {
+    let mut world = World::new(3);
+    world.nodes[0].port.lost.lock().push(node_id(2));
+    let (state, commit, past) = missed_run(&mut world, false);
+    let head = header(500, 3);
+    start(&mut world, 2, state, epochs_after(&commit, 0, head, Some(past)));
+    let reason = world.nodes[2].events.wait("its word", |event| match event {
+        EngineEvent::KeyFailed { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.contains("share of dealer 0") && reason.contains("stays in its store"), "{reason}");
+    let journal = world.nodes[2].state.journal(EpochCounter(1)).unwrap().unwrap();
+    assert_eq!(journal.shares.iter().map(|share| share.dealer).collect::<Vec<_>>(), [Index::from_position(1).unwrap()]);
 }
 
 #[test]

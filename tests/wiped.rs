@@ -257,5 +257,5 @@ fn journal(state: &DkgState, seed: [u8; 32], message: [u8; 32]) {
     let journal = state.journal(EPOCH).unwrap().unwrap();
     assert!(journal.dealing.seed().unwrap().expose() == seed && journal.shares.len() == 1);
     drop(journal);
-    state.write(&Batch { closed: Some(EPOCH), ..Batch::default() }).unwrap();
+    state.write(&Batch { closed: vec![EPOCH], ..Batch::default() }).unwrap();
 }

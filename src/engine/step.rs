@@ -8,7 +8,7 @@ use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, Header, InstanceId, ProtocolEvent, Snapshot};
 use crate::network::{Delivery, Receipt};
-use crate::store::{Batch, Dealing, DkgState, EpochRecord, Journal, ReceivedShare, StoreError};
+use crate::store::{Batch, Dealing, DkgState, EpochRecord, Journal, Prune, ReceivedShare, StoreError};
 
 /// What the store knows of the epochs an event is about, read before the step.
 pub struct Recalled {
@@ -20,6 +20,8 @@ pub struct Recalled {
     pub journal: Option<Journal>,
     /// Earlier epochs' records with a share that the chain has named for one of these, if there are any.
     pub earlier: Vec<EpochRecord>,
+    /// What is left of the run that made the keys in force, if no share has come out of it here: read at a start.
+    pub unfinished: Option<(EpochRecord, Journal)>,
 }
 
 impl Recalled {
@@ -51,7 +53,12 @@ impl Recalled {
             EpochPhase::Staking | EpochPhase::Setup(_) => None,
         };
         let commits: Vec<&EpochCommit> = snapshot.keys.iter().chain(committed).collect();
-        Recalled::of(state, me, snapshot.current, snapshot.next_epoch(), &commits)
+        let mut recalled = Recalled::of(state, me, snapshot.current, snapshot.next_epoch(), &commits)?;
+        if let Some(run) = &snapshot.made_keys {
+            let (record, journal) = (state.record(run.setup.epoch)?, state.journal(run.setup.epoch)?);
+            recalled.unfinished = journal.filter(|_| record.held().is_none()).map(|journal| (record, journal));
+        }
+        Ok(recalled)
     }
 
     fn of(
@@ -70,6 +77,7 @@ impl Recalled {
             next: state.record(next)?,
             journal: state.journal(next)?,
             earlier,
+            unfinished: None,
         }))
     }
 }
@@ -198,14 +206,14 @@ impl Step {
         self.batch.shares.push(share);
     }
 
-    /// The run for this epoch is over.
+    /// The key of this epoch is committed.
     pub(super) fn close(&mut self, epoch: EpochCounter) {
-        self.batch.closed = Some(epoch);
+        self.batch.closed.push(epoch);
     }
 
-    /// The chain is in this epoch.
-    pub(super) fn prune(&mut self, current: EpochCounter) {
-        self.batch.prune_for = Some(current);
+    /// The chain is in this epoch, with keys that were made in the run for that one.
+    pub(super) fn prune(&mut self, current: EpochCounter, in_force: Option<EpochCounter>) {
+        self.batch.prune_for = Some(Prune { current, in_force });
     }
 
     pub(super) fn then(&mut self, effect: Effect) {
@@ -226,7 +234,7 @@ impl Step {
         keys.into_iter().for_each(|record| self.record(record));
         self.batch.shares.extend(shares);
         self.batch.dealing = dealing.or(self.batch.dealing.take());
-        self.batch.closed = closed.or(self.batch.closed);
+        self.batch.closed.extend(closed);
         self.batch.prune_for = prune_for.or(self.batch.prune_for);
         self.effects.extend(effects);
     }

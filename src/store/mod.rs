@@ -289,7 +289,7 @@ impl DkgState {
             changes.push(Change::Expect(share.id(), None));
             changes.push(Change::Put(share.id(), share.encode()?));
         }
-        if batch.closed.is_some() || batch.prune_for.is_some() {
+        if !batch.closed.is_empty() || batch.prune_for.is_some() {
             changes.extend(self.outdated(batch)?.into_iter().map(Change::Remove));
         }
         Ok(changes)
@@ -298,17 +298,18 @@ impl DkgState {
     /// The records that a batch lets go of.
     fn outdated(&self, batch: &Batch) -> Result<Vec<RecordId>, StoreError> {
         let mut ids = self.store.list()?;
-        let oldest_kept = batch.prune_for.map_or(0, |current| current.0.saturating_sub(KEPT_EPOCHS));
-        let newest_committed = match batch.prune_for {
-            Some(current) => self.committed_before(current)?.map(|key| key.epoch()),
-            None => None,
-        };
-        ids.retain(|id| match id.kind {
-            RecordKind::Key => id.epoch.0 < oldest_kept && Some(id.epoch) != newest_committed,
-            RecordKind::Dealing | RecordKind::Share(_) => {
-                Some(id.epoch) == batch.closed || batch.prune_for.is_some_and(|current| id.epoch <= current)
-            }
-        });
+        let mut outdated = Outdated::default();
+        if let Some(Prune { current, in_force }) = batch.prune_for {
+            let fallback = self.committed_before(current)?.map(|key| key.epoch());
+            let held = matches!(self.safe_key(current)?, SafeKey::Key(_));
+            outdated = Outdated {
+                oldest_kept: EpochCounter(current.0.saturating_sub(KEPT_EPOCHS)),
+                fallback,
+                superseded: if held { Some(current) } else { fallback },
+                in_force,
+            };
+        }
+        ids.retain(|id| outdated.takes(*id) || (id.kind != RecordKind::Key && batch.closed.contains(&id.epoch)));
         Ok(ids)
     }
 
@@ -326,18 +327,58 @@ pub struct Batch {
     pub dealing: Option<Dealing>,
     /// Shares that have come. Each is written once.
     pub shares: Vec<ReceivedShare>,
-    /// The run for this epoch is over: its journal is of no more use.
-    pub closed: Option<EpochCounter>,
-    /// The chain is in this epoch: journals of runs for it or earlier ones go, and so do the keys that are more than
-    /// [`KEPT_EPOCHS`] older; never the newest committed key before it, since a chain in fallback may still use that.
-    pub prune_for: Option<EpochCounter>,
+    /// The keys of these epochs are committed: the journals of their runs are of no more use.
+    pub closed: Vec<EpochCounter>,
+    /// What the chain has left behind goes.
+    pub prune_for: Option<Prune>,
+}
+
+/// What the chain has left behind, to be let go of.
+///
+/// A key goes when it is more than [`KEPT_EPOCHS`] older than the current epoch's; never the newest committed one before it, since
+/// a chain in fallback may still use that. A run's journal goes when this node has a committed key for the run's epoch or a
+/// later one up to the current: whatever keys are in force, they are its own then, and those of the run can be in force no more.
+/// A journal that made no key here stays, since a share may still come out of it: for [`KEPT_EPOCHS`], and for as long as the
+/// keys of its run are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prune {
+    /// The epoch the chain is in.
+    pub current: EpochCounter,
+    /// The epoch whose run made the keys that are in force in it, if that is known.
+    pub in_force: Option<EpochCounter>,
+}
+
+/// Which records go.
+#[derive(Default)]
+struct Outdated {
+    /// What is older than this epoch's goes, whatever became of it.
+    oldest_kept: EpochCounter,
+    /// The newest committed key before the current epoch.
+    fallback: Option<EpochCounter>,
+    /// The newest committed key up to the current epoch.
+    superseded: Option<EpochCounter>,
+    /// The run whose keys are in force.
+    in_force: Option<EpochCounter>,
+}
+
+impl Outdated {
+    fn takes(&self, id: RecordId) -> bool {
+        let old = id.epoch < self.oldest_kept;
+        match id.kind {
+            RecordKind::Key => old && Some(id.epoch) != self.fallback,
+            RecordKind::Dealing | RecordKind::Share(_) => {
+                let superseded = self.superseded.is_some_and(|committed| id.epoch <= committed);
+                superseded || (old && Some(id.epoch) != self.in_force)
+            }
+        }
+    }
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         let Batch { keys, dealing, shares, closed, prune_for } = self;
-        keys.is_empty() && dealing.is_none() && shares.is_empty() && closed.is_none() && prune_for.is_none()
+        keys.is_empty() && dealing.is_none() && shares.is_empty() && closed.is_empty() && prune_for.is_none()
     }
 }
 

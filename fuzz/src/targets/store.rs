@@ -165,7 +165,7 @@ pub fn journal(data: &[u8]) {
         }
     }
     // The run is over: whatever is there goes.
-    state.write(&Batch { closed: Some(EPOCH), ..Batch::default() }).unwrap();
+    state.write(&Batch { closed: vec![EPOCH], ..Batch::default() }).unwrap();
     assert!(store.list().unwrap().is_empty());
 }
 

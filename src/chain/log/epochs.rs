@@ -11,7 +11,8 @@ use crate::chain::log::{ChainConfig, EpochViews};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::epoch::{
-    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, RunHistory, Snapshot, View,
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, PastRun, ProtocolEvent, RunHistory,
+    Snapshot, View,
 };
 
 /// Earlier epochs whose public keys are remembered: signatures under them may still be combined and verified.
@@ -63,6 +64,8 @@ pub(crate) struct Epochs {
     phase: EpochPhase,
     /// The keys that are in force in the present epoch.
     keys: Option<EpochCommit>,
+    /// The run that made them. Of all that are over it is the only one whose keys can still come into force, by fallback.
+    made_keys: Option<Arc<PastRun>>,
     /// The keys of earlier epochs, the latest at the back.
     past: VecDeque<Arc<EpochCommit>>,
     contract: Contract,
@@ -83,6 +86,7 @@ impl Epochs {
             config,
             phase: EpochPhase::Staking,
             keys: None,
+            made_keys: None,
             past: VecDeque::new(),
             contract: Contract::new(),
             run: None,
@@ -120,7 +124,23 @@ impl Epochs {
             phase: self.phase.clone(),
             keys: self.keys.clone(),
             run: self.run.as_ref().map(|setup| RunHistory { setup: setup.clone(), ends: ends(setup) }),
+            made_keys: self.made_keys.clone(),
         }
+    }
+
+    /// The present epoch's run with what was said in each of its phases, once all three have ended.
+    fn past_run(&self) -> Option<PastRun> {
+        let setup = self.run.clone()?;
+        let mut read = 0;
+        let mut said_until = |last: View| {
+            let end = self.first_finalized_at(last)?;
+            let said = self.messages(read, end.height, usize::MAX).ok()?.to_vec();
+            read += said.len() as u64;
+            Some(said)
+        };
+        let [first, second, third] = setup.phase_final_views;
+        let phases = [said_until(first)?, said_until(second)?, said_until(third)?];
+        Some(PastRun { setup, phases })
     }
 
     pub(crate) fn contract(&self) -> &Contract {
@@ -229,12 +249,16 @@ impl Epochs {
             }
             self.past.push_back(Arc::new(keys.clone()));
         }
+        let over = self.past_run();
         self.views = self.config.epoch_at(View(ended.last.0.saturating_add(1)));
         self.boundaries.clear();
         self.run = None;
         self.contract.force_end();
         match std::mem::replace(&mut self.phase, EpochPhase::Staking) {
-            EpochPhase::Committed(commit) => self.keys = Some(commit),
+            EpochPhase::Committed(commit) => {
+                self.keys = Some(commit);
+                self.made_keys = over.map(Arc::new);
+            }
             EpochPhase::Staking | EpochPhase::Setup(_) => {
                 events.push(ChainEvent::EpochFailed { epoch: ended.epoch });
                 if let Some(keys) = &mut self.keys {

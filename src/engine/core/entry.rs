@@ -30,11 +30,19 @@ impl Core {
         if self.runs(epoch) {
             return Ok(());
         }
-        self.end_run(step);
         let Recalled { current, next: record, journal, .. } = recalled;
-        step.prune(current.epoch());
+        let unfinished =
+            self.run.as_ref().is_some_and(|run| run.controller.epoch() == current.epoch() && run.commit.is_some());
+        self.end_run(step);
+        step.prune(current.epoch(), self.in_force);
         if matches!(current.status(), KeyStatus::Started | KeyStatus::Completed) {
-            self.fail_key(current, "the epoch has begun, and the chain has never committed this run", step)?;
+            let reason = if unfinished {
+                "the chain has committed this run, and this node had not finished it when the next one began; what it has kept \
+                 of it stays in its store, and its next start goes through it"
+            } else {
+                "the epoch has begun, and the chain has never committed this run"
+            };
+            self.fail_key(current, reason, step)?;
         }
         if setup.committee.index_of(self.factory.node_id()).is_none() {
             sit_out(epoch, "this node is not in its committee", step);

@@ -52,7 +52,10 @@ impl Core {
                     let reason = match (record.status(), record.failure()) {
                         (KeyStatus::Completed, _) => error.to_string(),
                         (KeyStatus::Failed, Some(reason)) => reason.to_owned(),
-                        (KeyStatus::Started, _) => "the run was not finished on this node".to_owned(),
+                        (KeyStatus::Started, _) => {
+                            "the run was not finished on this node; what it has kept of it stays in its store"
+                                .to_owned()
+                        }
                         _ => "this node took no part in the run".to_owned(),
                     };
                     self.fail_key(record, &reason, step)
@@ -80,7 +83,7 @@ impl Core {
 
     pub(super) fn fail_key(&self, record: EpochRecord, reason: &str, step: &mut Step) -> Result<(), CoreError> {
         let epoch = record.epoch();
-        step.close(epoch);
+        // The run's journal stays: the chain may have committed what this node could still make of it.
         if record.status() != KeyStatus::Failed {
             step.record(record.fail(reason).map_err(|error| CoreError::Key { epoch, error })?);
         }

@@ -5,6 +5,7 @@
 
 mod entry;
 mod keys;
+mod past;
 
 use self::entry::Entry;
 use super::agenda::{Action, Agenda};
@@ -109,6 +110,8 @@ pub struct Core {
     worked_off: View,
     finalized: View,
     standing: Option<Standing>,
+    /// The run that made the keys in force at the start, if the chain could tell.
+    in_force: Option<EpochCounter>,
 }
 
 impl Core {
@@ -124,6 +127,7 @@ impl Core {
             worked_off: View(0),
             finalized: View(0),
             standing: None,
+            in_force: None,
         }
     }
 
@@ -280,10 +284,28 @@ impl Core {
 
     /// The node starts: see to the keys that are in force, and go on where the chain stands.
     fn on_start(&mut self, snapshot: Snapshot, mut recalled: Recalled, step: &mut Step) -> Result<(), CoreError> {
-        let Snapshot { current, head, phase, keys, run } = snapshot;
-        step.prune(current);
+        let Snapshot { current, head, phase, keys, run, made_keys } = snapshot;
+        self.in_force = made_keys.as_ref().map(|past| past.setup.epoch);
+        step.prune(current, self.in_force);
         if let Some(keys) = keys {
-            // What was agreed on while we were down.
+            // What was agreed on while we were down; first what we can still make of it.
+            if let (Some(past), Some(unfinished)) = (&made_keys, recalled.unfinished.take()) {
+                let epoch = past.setup.epoch;
+                match self.finish_past(past, &keys, unfinished, step)? {
+                    Ok(record) if epoch == current => recalled.current = record,
+                    Ok(record) => recalled.earlier.push(record),
+                    Err(_) if recalled.current.status() == KeyStatus::KeyCommitted => {}
+                    Err(reason) => {
+                        let reason = format!(
+                            "the run for epoch {epoch}, which made the keys in force, did not come out here: {reason}; what \
+                             this node has kept of it stays in its store"
+                        );
+                        let failed = recalled.current.fail(&reason);
+                        recalled.current = failed.map_err(|error| CoreError::Key { epoch: current, error })?;
+                        step.record(recalled.current.clone());
+                    }
+                }
+            }
             self.check_key(&keys, recalled.current.clone(), &recalled.earlier, step)?;
             if let Some(record) = step.changed(current) {
                 recalled.current = record.clone();
@@ -473,6 +495,7 @@ impl Core {
             worked_off,
             finalized,
             standing: _,
+            in_force: _,
         } = self;
         (worked_off, finalized, run.is_some()).hash(to);
         if let Some(Run { controller, agenda, late_in_phase_1: _, record, reading, computing, then, closing, commit }) =
