@@ -28,7 +28,9 @@
 //! # What it does not promise
 //!
 //! Messages must arrive within the phase they belong to: the protocol is safe with up to `t` malicious members, but a
-//! member cut off for a whole phase counts as one of them. A node that was stopped in the middle of a run goes on with it, as
+//! member cut off for a whole phase counts as one of them, and secrecy rests on it too: a share that an honest member has to
+//! complain about becomes public, and `t` malicious members need no more than one. (So each peer has a lane of its own, and who
+//! never answers holds up nothing else; [`EngineEvent::Exposed`] tells when it comes close.) A node that was stopped in the middle of a run goes on with it, as
 //! far as it was up before each phase's end.
 
 mod agenda;

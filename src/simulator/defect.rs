@@ -1,11 +1,12 @@
-//! Defects of the reference, put back one at a time to see that the simulator catches them.
+//! Defects of the reference, and of earlier versions of this engine, put back one at a time to see that the simulator catches
+//! them.
 //!
-//! Each sits between a core and its world: what the core asks for is done wrongly, in the way the reference does it.
+//! Each sits between a core and its world: what the core asks for is done wrongly, in the way it was done there.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A defect of the reference, or of a store.
+/// A defect of the reference, of a store, or of how messages were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Defect {
     /// A failed run goes on listening, and takes half of the next run's private messages.
@@ -26,6 +27,8 @@ pub enum Defect {
     SharesInTheLog,
     /// A store that reports as durable what is not.
     UnsyncedStore,
+    /// All peers share a few senders: those that do not answer hold up what is for the others.
+    SharedSenders,
 }
 
 impl Defect {
@@ -40,6 +43,7 @@ impl Defect {
         Defect::OwnComplaintFirst,
         Defect::SharesInTheLog,
         Defect::UnsyncedStore,
+        Defect::SharedSenders,
     ];
 
     /// The name, as on the command line.
@@ -54,6 +58,7 @@ impl Defect {
             Defect::OwnComplaintFirst => "own-complaint-first",
             Defect::SharesInTheLog => "shares-in-the-log",
             Defect::UnsyncedStore => "unsynced-store",
+            Defect::SharedSenders => "shared-senders",
         }
     }
 
@@ -69,6 +74,7 @@ impl Defect {
             Defect::OwnComplaintFirst => "a member counts its own complaint before the board does",
             Defect::SharesInTheLog => "shares that come too late are written to the log",
             Defect::UnsyncedStore => "the store forgets in a crash what it has reported durable",
+            Defect::SharedSenders => "peers that do not answer hold up the messages to all others",
         }
     }
 }

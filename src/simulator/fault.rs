@@ -11,6 +11,7 @@
 //! | messages on both sides of a phase's end | last-moment-vector, the late ones, wrong-moments, slow and lagging members |
 //! | replay from other runs, other members, other purposes | foreign-run, stolen-posts, bad-signatures, log-tricks |
 //! | extraction of shares by complaints | false-complaints, concerted-complaints, unsolicited-answers |
+//! | shares drawn into public by members that hold up messages | stalled-receipts |
 //! | the split view | early-answers |
 //! | floods, poisoned batches, indices out of range | garbage-posts, private-flood, repeated-, malformed-complaints |
 //! | a bogus message in the place of the real one | second-share, malformed-shares, random-bytes |
@@ -98,6 +99,7 @@ faults! {
     RandomBytes "random-bytes" "Broadcasts and sends arbitrary bytes, properly signed.",
     WrongMoments "wrong-moments" "Says what is right in one phase in the others.",
     PrivateFlood "private-flood" "Sends every member private messages by the dozen.",
+    StalledReceipts "stalled-receipts" "Takes every private message and confirms none, or as late as it can, and asks for more.",
     WrongResult "wrong-result" "Submits another result, the same as all who do this.",
     ResultTricks "result-tricks" "Submits nothing, the empty result, or several.",
     LastToSpeak "last-to-speak" "Waits for everybody's vector before it posts its own, to bias the key.",

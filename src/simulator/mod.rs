@@ -31,6 +31,7 @@ mod disk;
 pub mod exhaustive;
 mod fault;
 mod identity;
+mod mail;
 mod node;
 mod plan;
 mod shrink;

@@ -13,12 +13,13 @@ use super::defect::Defect;
 use super::disk::Disk;
 use super::fault::Fault;
 use super::identity::Identity;
+use super::mail::Mail;
 use super::plan::Part;
 use super::verified::Verified;
 use crate::chain::log::{ChainNode, Follow};
 use crate::committee::NodeId;
 use crate::engine::{
-    ControllerFactory, Core, FairQueue, Input, MessagingEngineConfig, Outbox, Poller, Publisher, WhiteboardConfig,
+    ControllerFactory, Core, FairQueue, Input, MessagingEngineConfig, Poller, Publisher, WhiteboardConfig,
 };
 use crate::epoch::{ProtocolEvent, ProtocolEvents, Snapshot};
 use crate::store::DkgState;
@@ -48,7 +49,7 @@ pub(super) struct Process {
     pub(super) core: Core,
     pub(super) inbox: VecDeque<Waiting>,
     pub(super) private: FairQueue,
-    pub(super) outbox: Outbox,
+    pub(super) outbox: Mail,
     pub(super) poller: Poller,
     pub(super) publisher: Publisher,
     /// A turn is in the queue of things to happen.
@@ -83,6 +84,7 @@ impl ProtocolEvents for Told {
 pub(super) struct Node {
     pub(super) member: usize,
     pub(super) identity: &'static Identity,
+    pub(super) defect: Option<Defect>,
     pub(super) disk: Arc<Disk>,
     pub(super) state: DkgState,
     /// How often it has been started.
@@ -130,7 +132,7 @@ impl Process {
             core: Core::new(factory, poll_step, Box::new(randomness)),
             inbox: VecDeque::new(),
             private: FairQueue::new(),
-            outbox: Outbox::new(messaging.policy()),
+            outbox: Mail::new(messaging, node.defect),
             poller: Poller::new(clients, whiteboard_config()),
             publisher: Publisher::new(clients, whiteboard_config()),
             turn_due: false,
@@ -152,6 +154,7 @@ impl Node {
         Node {
             member,
             identity,
+            defect,
             state: DkgState::new(disk.clone()),
             disk,
             life: 0,

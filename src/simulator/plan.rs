@@ -23,6 +23,8 @@ const LOG_FAULTS_COUNT: usize = 5;
 const SETTLING_VIEWS: u64 = 8;
 /// Attacks that one malicious member combines at most, or mishaps of an honest one.
 const MAX_FAULTS_PER_MEMBER: usize = 3;
+/// The most views for which a send stays under way: as long as a phase can be.
+const LONGEST_PATIENCE_VIEWS: u64 = 12;
 /// How often a member may be killed in one epoch.
 const MAX_CRASHES_PER_MEMBER: usize = 2;
 
@@ -136,6 +138,8 @@ pub(super) struct Weather {
     pub(super) call_ms: u64,
     /// Tries that fail for no reason, in percent.
     pub(super) failing: u32,
+    /// The longest that a sender waits for a receiver that does not answer, in ms; many views, in some runs.
+    pub(super) patience_ms: u64,
     /// Private messages that arrive twice, in percent.
     pub(super) doubled: u32,
     /// Blocks that skip views, in percent.
@@ -152,6 +156,7 @@ impl Weather {
         block_ms: 5,
         call_ms: 5,
         failing: 0,
+        patience_ms: VIEW_MS,
         doubled: 0,
         skipping: 0,
         stalling: 0,
@@ -197,6 +202,7 @@ impl Plan {
             block_ms: dice.random_range(1..=60),
             call_ms: dice.random_range(1..=30),
             failing: if dice.random_bool(0.5) { dice.random_range(0..=20) } else { 0 },
+            patience_ms: VIEW_MS,
             doubled: if dice.random_bool(0.5) { dice.random_range(0..=30) } else { 0 },
             skipping: if dice.random_bool(0.5) { dice.random_range(0..=40) } else { 0 },
             stalling: if dice.random_bool(0.5) { dice.random_range(0..=30) } else { 0 },
@@ -220,6 +226,7 @@ impl Plan {
             parts: Vec::new(),
         };
         plan.choose_faults(faults);
+        plan.choose_stalls(faults);
         plan
     }
 
@@ -265,6 +272,26 @@ impl Plan {
             if faults.contains(Fault::Crash) {
                 self.choose_crashes(epoch, &honest);
             }
+        }
+    }
+
+    /// In some runs all malicious members stall at once: alone, one does little. And some have links on which a send stays
+    /// under way for many views, most of them where somebody stalls.
+    fn choose_stalls(&mut self, faults: FaultSet) {
+        let mut dice = dice(self.number.seed, Draw::Plan, 5, 0);
+        for epoch in 1..=self.epochs {
+            let all_play = self.malicious.iter().all(|member| self.faults_of(*member, epoch).next().is_some());
+            if dice.random_bool(0.5) && all_play && faults.contains(Fault::StalledReceipts) {
+                for member in self.malicious.clone() {
+                    let number = self.parts.len() as u64;
+                    self.parts.push(Part { number, member, epoch, fault: Fault::StalledReceipts });
+                }
+            }
+        }
+        let somebody_stalls = self.parts.iter().any(|part| part.fault == Fault::StalledReceipts);
+        let (odds, least) = if somebody_stalls { (0.8, 6) } else { (0.2, 2) };
+        if dice.random_bool(odds) {
+            self.weather.patience_ms = dice.random_range(least..=LONGEST_PATIENCE_VIEWS) * VIEW_MS;
         }
     }
 

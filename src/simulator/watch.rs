@@ -149,6 +149,8 @@ pub(super) struct Watch {
     /// Remarks and dropped posts that a member has told of, by run.
     remarks: BTreeMap<(usize, u64), u32>,
     violation: Option<Violation>,
+    /// A complaint that was not called for. What comes of it may be worse, and is then what is told.
+    uncalled_for: Option<Violation>,
     pub(super) marks: BTreeSet<(&'static str, String)>,
 }
 
@@ -197,6 +199,7 @@ impl Watch {
             sent: Sent::new(),
             remarks: BTreeMap::new(),
             violation: None,
+            uncalled_for: None,
             marks: BTreeSet::new(),
         }
     }
@@ -377,10 +380,10 @@ impl Watch {
     fn check_complaint(&mut self, member: usize, accused: usize) {
         let Some(epoch) = self.current_run() else { return };
         let well = |member| !self.plan.malicious().contains(&member) && self.is_well(epoch, member);
-        if well(member) && well(accused) && self.keeps_promises(epoch) {
-            self.break_rule(Rule::Fairness, || {
-                format!("member {member} complains about the honest dealer {accused} in the run for epoch {epoch}")
-            });
+        if well(member) && well(accused) && self.keeps_promises(epoch) && self.uncalled_for.is_none() {
+            let what =
+                format!("member {member} complains about the honest dealer {accused} in the run for epoch {epoch}");
+            self.uncalled_for = Some(Violation { rule: Rule::Fairness, what });
         }
     }
 
@@ -472,6 +475,9 @@ impl Watch {
             self.check_submissions(epoch);
             self.check_keys(epoch, states);
             leaks.extend(self.check_board(epoch, verifier));
+        }
+        if self.violation.as_ref().is_none_or(|violation| violation.rule != Rule::Secrecy) {
+            self.violation = self.uncalled_for.take().or(self.violation.take());
         }
         leaks
     }

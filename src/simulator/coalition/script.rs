@@ -10,6 +10,7 @@ use crate::SecretBytes;
 use crate::bls::{DKG_MESSAGE_TAG, Index, RANDOM_BEACON_TAG, Scalar};
 use crate::chain::DkgResult;
 use crate::committee::threshold;
+use crate::engine::REQUESTS_PER_MEMBER;
 use crate::envelope::{BroadcastMessage, MAX_POST_BYTES, PrivateMessage};
 use crate::epoch::{EpochCounter, InstanceId};
 use crate::protocol::{encode_answer, encode_complaint, encode_share, encode_vector};
@@ -337,6 +338,16 @@ impl Script {
                 if let Some(dealer) = honest.first().copied().and_then(Index::from_position) {
                     say(now, encode_complaint(dealer));
                     say(end_3 - 1, encode_complaint(dealer));
+                }
+            }
+            Fault::StalledReceipts => {
+                // What is asked for again waits with the rest.
+                for &to in honest {
+                    for _ in 0..self.dice.random_range(1..=REQUESTS_PER_MEMBER) {
+                        let act = Act::Send(to, PrivateMessage::share_request(instance.as_str()));
+                        let at = self.between(now, end_1);
+                        planned.push(Planned { at, member: self.me, fault: Some(fault), act });
+                    }
                 }
             }
             Fault::PrivateFlood => {

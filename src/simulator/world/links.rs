@@ -13,9 +13,6 @@ use crate::network::{Delivery, NetworkError, Receipt};
 use rand::RngExt;
 use std::sync::Arc;
 
-/// How long a sender waits for an answer.
-const CONFIRM_MS: u64 = VIEW_MS;
-
 impl World {
     /// The dispatcher: sends what is due.
     pub(super) fn send(&mut self, member: usize) {
@@ -45,6 +42,7 @@ impl World {
         let at = self.now + travel;
         let unlucky = dice.random_range(0..100) < weather.failing;
         let reachable = !self.is_severed(member, to) && !self.is_severed(to, member);
+        let until = self.now + weather.patience_ms;
         let bad_luck = unlucky && self.nodes.get_mut(&member).is_some_and(|node| node.has_bad_luck(self.now));
         if !reachable || bad_luck {
             // Sometimes it does arrive, and only the acknowledgement is lost.
@@ -53,7 +51,9 @@ impl World {
                 self.at(at, Happening::Arrives { from, to, message, call: None });
             }
             let result = Err(NetworkError::Unreachable(job.outbound.to, "no answer".into()));
-            return self.at(at, Happening::Sent { node: member, life, job: Box::new(job), result });
+            // A try is over soon, or when its sender has waited long enough.
+            let over = if reachable { at } else { until.max(at) };
+            return self.at(over, Happening::Sent { node: member, life, job: Box::new(job), result });
         }
         let message = job.outbound.message.clone();
         if dice.random_range(0..100) < weather.doubled {
@@ -62,9 +62,9 @@ impl World {
         }
         self.counter += 1;
         let call = self.counter;
-        self.calls.insert(call, Call { node: member, life, job: Box::new(job) });
+        self.calls.insert(call, Call { node: member, life, job: Box::new(job), until });
         self.at(at, Happening::Arrives { from, to, message, call: Some(call) });
-        self.at(self.now + CONFIRM_MS, Happening::Unanswered(call));
+        self.at(until, Happening::Unanswered(call));
     }
 
     /// Whether nothing gets through between two members, because of the first one's mishaps.
@@ -75,6 +75,9 @@ impl World {
     }
 
     pub(super) fn arrives(&mut self, from: NodeId, to: usize, message: PrivateMessage, call: Option<u64>) {
+        if self.stalls(to, call) {
+            return;
+        }
         let defect = self.defect;
         let answers = Arc::clone(&self.answers);
         let receipt = match call {
@@ -114,6 +117,22 @@ impl World {
         }
     }
 
+    /// Whether a malicious member takes a message without a word. Some confirm it at the last moment.
+    fn stalls(&mut self, to: usize, call: Option<u64>) -> bool {
+        let epoch = self.watch.current_run();
+        let plays = |epoch| self.plan.faults_of(to, epoch).any(|part| part.fault == Fault::StalledReceipts);
+        if !epoch.is_some_and(plays) {
+            return false;
+        }
+        let confirms = self.dice(Draw::Link).random_bool(0.3);
+        if let Some((call, known)) = call.and_then(|call| Some((call, self.calls.get(&call)?)))
+            && confirms
+        {
+            self.at(known.until.saturating_sub(1), Happening::Confirms(call));
+        }
+        true
+    }
+
     /// Brings back to their senders what receivers have said.
     pub(super) fn take_answers(&mut self) {
         let answers = std::mem::take(&mut *self.answers.lock());
@@ -124,7 +143,7 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, call: u64, result: Result<(), String>) {
-        if let Some(Call { node, life, job }) = self.calls.remove(&call) {
+        if let Some(Call { node, life, job, .. }) = self.calls.remove(&call) {
             let result = result.map_err(|why| NetworkError::Unreachable(job.outbound.to, why));
             self.at(self.now + 1, Happening::Sent { node, life, job, result });
         }

@@ -58,6 +58,8 @@ enum Happening {
     Arrives { from: NodeId, to: usize, message: PrivateMessage, call: Option<u64> },
     /// A call has waited long enough for its answer.
     Unanswered(u64),
+    /// Who has taken a message confirms it at last.
+    Confirms(u64),
     /// A sender has done its work.
     Sent { node: usize, life: u64, job: Box<Job>, result: Result<(), NetworkError> },
     /// A node works on one thing that waits for it.
@@ -98,6 +100,8 @@ struct Call {
     node: usize,
     life: u64,
     job: Box<Job>,
+    /// When it is given up.
+    until: u64,
 }
 
 /// Calls that have been answered, with whether the message was taken.
@@ -258,6 +262,7 @@ impl World {
             }
             Happening::Arrives { from, to, message, call } => self.arrives(from, to, message, call),
             Happening::Unanswered(call) => self.answered(call, Err("it has not confirmed the message".to_owned())),
+            Happening::Confirms(call) => self.answered(call, Ok(())),
             Happening::Sent { node, life, job, result } => {
                 let random = self.dice(Draw::Turn).next_u64();
                 let now = instant(self.base, self.now);
