@@ -116,6 +116,15 @@ fn a_log_that_may_only_be_read_says_so() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_log_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, path) = place();
+    drop(FileLog::create(&path, &CHAIN).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn a_full_log_takes_no_more_and_can_still_be_read() {
     let (_folder, path) = place();

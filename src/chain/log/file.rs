@@ -394,6 +394,12 @@ struct LogFile {
 
 impl LogFile {
     fn write_new(path: &Path, chain: &[u8; 32]) -> Result<(), FileLogError> {
+        // What members say to each other is for those who run them, and whose disk it is.
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        drop(options.open(path).map_err(|error| at(path, &error))?);
         checked(path, || {
             let database = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
             let transaction = database.begin_write()?;
