@@ -75,7 +75,7 @@ fn run(received: &Received, effort: Effort, pace: Pace) {
             member.take_broadcast(*from, data).expect("a member's message");
         }
         if let Pace::PageByPage = pace {
-            member.settle(&randomness);
+            let _ = member.settle(&randomness);
         }
     }
     member.end_phase(&randomness).expect("phase 1 is on");

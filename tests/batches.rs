@@ -396,7 +396,7 @@ fn findings_about_a_dealing_that_has_been_let_go_of_are_passed_over() {
     member.take_broadcast(at(0), &vector_of(0).unwrap()).unwrap();
     let work = member.work().expect("its own vector, and its own share");
     member.forget_dealing();
-    member.apply(work.run(&fresh()));
+    let _ = member.apply(work.run(&fresh()));
     for other in 1..4 {
         member.take_broadcast(at(usize::from(other)), &vector_of(other).unwrap()).unwrap();
     }

@@ -157,7 +157,7 @@ fn the_keys_are_the_sums_of_what_the_qualified_dealers_dealt_and_of_nothing_else
         for (other, share) in keys.key_shares.iter().enumerate() {
             assert_eq!(*share, key(qualified.iter().map(|dealer| polynomial(*dealer).share(at(other))).collect()));
         }
-        let OurShare::Held(secret) = keys.share else { panic!("member {member} has no share") };
+        let OurShare::Held(secret) = keys.share.handed_all() else { panic!("member {member} has no share") };
         assert_eq!(secret.public_key(), keys.key_shares[member]);
     }
 }

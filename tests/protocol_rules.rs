@@ -6,7 +6,8 @@ use committee_room::{Room, at, bad_points, broken_vector, scalar};
 use dkg_engine::SecretBytes;
 use dkg_engine::bls::{RANDOM_BEACON_TAG, UncheckedVector, VectorEncoding, combine};
 use dkg_engine::protocol::{
-    Disqualification, Error, OurShare, Parameters, Participant, Remark, encode_complaint, encode_share, encode_vector,
+    Disqualification, Error, Keys, OurShare, Output, Parameters, Participant, Remark, encode_complaint, encode_share,
+    encode_vector,
 };
 
 /// `r` itself, big endian: the least number that is no scalar.
@@ -58,6 +59,53 @@ fn a_members_own_broadcasts_count_where_they_stand_on_the_board() {
     room.deal();
     for outcome in room.complete() {
         assert_eq!(outcome.disqualified, [(at(4), Disqualification::VectorMissing)]);
+    }
+}
+
+/// A run of five in which each is handed what `handed` says: (to, from, data); member 1 lacks the share of member 0 if
+/// `complaint`.
+fn run_handing(complaint: bool, handed: impl Fn(usize, usize, &[u8]) -> bool) -> Vec<Keys> {
+    let dealt = (0..5).map(|me| {
+        let parameters = Parameters { size: 5, threshold: 2, me: at(me), encoding: VectorEncoding::Compressed };
+        Participant::start(parameters, &SecretBytes::new(vec![me as u8 + 1; 32])).unwrap()
+    });
+    let (mut members, said): (Vec<Participant>, Vec<Vec<Output>>) = dealt.unzip();
+    let say = |members: &mut Vec<Participant>, said: Vec<Vec<Output>>| {
+        for (from, output) in
+            said.into_iter().enumerate().flat_map(|(from, said)| said.into_iter().map(move |o| (from, o)))
+        {
+            match output {
+                Output::SendShare { to, .. } if complaint && (from, to) == (0, at(1)) => {}
+                Output::SendShare { to, message } => {
+                    let _ = members[usize::from(to)].take_private(at(from), message.expose()).unwrap();
+                }
+                Output::Broadcast(data) => {
+                    for to in (0..5).filter(|to| handed(*to, from, &data)) {
+                        let _ = members[to].take_broadcast(at(from), &data).unwrap();
+                    }
+                }
+                Output::Disqualified { .. } | Output::Flagged { .. } => {}
+            }
+        }
+    };
+    say(&mut members, said);
+    for _ in 0..2 {
+        let said = members.iter_mut().map(|member| member.end_phase(&[7; 32]).unwrap()).collect();
+        say(&mut members, said);
+    }
+    members.iter_mut().map(|member| member.finish(&[7; 32]).unwrap().0.result.unwrap()).collect()
+}
+
+#[test]
+fn keys_made_without_ones_own_broadcasts_do_not_look_like_everybodys() {
+    let all = run_handing(true, |_, _, _| true);
+    assert!(all.iter().all(|keys| keys.group_key == all[0].group_key && matches!(keys.share, OurShare::Held(_))));
+    // Nothing of its own comes back to member 0; or all but its answers.
+    for (tag, complaint) in [(1..=3, false), (3..=3, true)] {
+        let keys = run_handing(complaint, |to, from, data| (to, from) != (0, 0) || !tag.contains(&data[0]));
+        assert!(keys[1..].iter().all(|keys| matches!(keys.share, OurShare::Held(_))));
+        assert!(keys[0].group_key != keys[1].group_key, "{tag:?}");
+        assert!(matches!(&keys[0].share, OurShare::Unheard { .. }), "and it can be seen");
     }
 }
 

@@ -385,7 +385,7 @@ fn a_member_without_a_share_of_a_qualified_dealer_has_the_public_keys_and_no_pri
         match &keys.share {
             OurShare::Missing(dealers) => assert_eq!((member, &dealers[..]), (3, &[at(1)][..])),
             OurShare::Held(_) => assert_ne!(member, 3),
-            OurShare::Inconsistent => panic!("inconsistent"),
+            OurShare::Inconsistent | OurShare::Unheard { .. } => panic!("inconsistent"),
         }
     }
     assert_eq!(keys[3].group_key, keys[0].group_key);

@@ -377,7 +377,7 @@ fn compare(transcript: &Transcript, replayed: Replayed) -> Result<(), String> {
         (Ok(keys), ExpectedKeys::Of(vectors)) => {
             let sum = CommitmentVector::sum(&vectors).ok_or("no vectors")?;
             let me = Index::from_position(transcript.observer).unwrap();
-            let OurShare::Held(share) = &keys.share else { return Err("no private share".into()) };
+            let OurShare::Held(share) = keys.share.handed_all() else { return Err("no private share".into()) };
             let shares: Vec<PublicKey> = sum.evaluate_all(transcript.n).into_iter().map(PublicKey::from).collect();
             let equal = keys.group_key == PublicKey::from(sum.constant_term())
                 && keys.key_shares == shares
@@ -390,7 +390,7 @@ fn compare(transcript: &Transcript, replayed: Replayed) -> Result<(), String> {
 
 fn compare_keys(keys: Keys, record: &ResultRecord) -> Result<(), String> {
     let hexed = |key: &PublicKey| hex::encode(&key.to_flow_bytes());
-    let OurShare::Held(share) = &keys.share else { return Err("no private share".into()) };
+    let OurShare::Held(share) = keys.share.handed_all() else { return Err("no private share".into()) };
     let equal = record.failure.is_none()
         && record.group_public_key == Some(hexed(&keys.group_key))
         && record.public_key_shares == Some(keys.key_shares.iter().map(hexed).collect())

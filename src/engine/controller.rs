@@ -344,10 +344,11 @@ impl Controller {
             Ok(Keys { group_key, key_shares, identity_shares, share }) => {
                 let index_map = self.setup.committee.iter().map(|(index, member)| (member.node_id, index)).collect();
                 let result = DkgResult::complete(&group_key, &key_shares, index_map);
-                let share = match share {
+                // All that the board holds was taken in, in its order, our own broadcasts among it.
+                let share = match share.handed_all() {
                     OurShare::Held(secret) => Ok(KeyShare::new(me, secret)),
                     OurShare::Missing(dealers) => Err(missing(&dealers)),
-                    OurShare::Inconsistent => {
+                    OurShare::Inconsistent | OurShare::Unheard { .. } => {
                         Err("the sum of our valid shares does not match our public key share; check this machine"
                             .into())
                     }

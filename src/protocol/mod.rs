@@ -1,5 +1,14 @@
 //! Joint-Feldman with complaints, as a pure state machine (spec section 3).
 //!
+//! # Two rules for a host
+//!
+//! **The outputs of every call count.** Complaints come out of [`Participant::settle`], [`Participant::apply`] and
+//! [`Participant::end_phase`], answers out of `end_phase`: whatever a call returns is to be sent, posted or told, the shares and
+//! the vector of the start no more than the rest. A complaint that is not posted is a share that is missing in the end.
+//!
+//! **A member is handed its own broadcasts back**, as they stand on the board, like everybody's. One that is not holds itself for
+//! disqualified, and ends with other keys than everybody else, which [`OurShare::Unheard`] tells.
+//!
 //! # The flow
 //!
 //! 1. **Sharing.** [`Participant::start`] draws a polynomial from a seed and returns one private share for every other

@@ -34,6 +34,26 @@ pub enum OurShare {
     Missing(Vec<Index>),
     /// The sum of valid shares does not match our public key share: a fault of this machine, and no share is kept.
     Inconsistent,
+    /// We have dealt, and are disqualified in our own eyes, since our own broadcasts never came back. Either they did not reach
+    /// the board in time, and everybody else holds us for disqualified too; or the host does not hand this member its own
+    /// broadcasts, and **these keys, the public ones too, are others than everybody else's**. A host that hands back all that
+    /// the board holds goes on with [`handed_all`](Self::handed_all); any other host stores and submits none of this.
+    Unheard {
+        /// Which of our broadcasts is missing.
+        why: Disqualification,
+        /// What we have if it is the board that lacks them.
+        otherwise: Box<OurShare>,
+    },
+}
+
+impl OurShare {
+    /// What we have, where this member was handed all that the board holds, its own broadcasts included.
+    pub fn handed_all(self) -> OurShare {
+        match self {
+            OurShare::Unheard { otherwise, .. } => *otherwise,
+            share => share,
+        }
+    }
 }
 
 /// Why a run has no keys.

@@ -36,7 +36,8 @@ pub enum Phase {
     Ended,
 }
 
-/// What a member has to do, or to tell, after a step.
+/// What a member has to do, or to tell, after a step. Each one counts, of every call: see the [module](super).
+#[must_use]
 pub enum Output {
     /// Send this over the private channel to `to`, and to nobody else.
     SendShare {
@@ -301,6 +302,7 @@ impl Participant {
     }
 
     /// Judges by what has been found out, as far as it still stands, and complains where that is called for.
+    #[must_use = "complaints come out of it"]
     pub fn apply(&mut self, findings: Findings) -> Vec<Output> {
         let mut outputs = Vec::new();
         if self.phase == Phase::Ended {
@@ -332,12 +334,14 @@ impl Participant {
     }
 
     /// Does all the work there is, here and now, with `randomness` (fresh, 32 bytes, unknown to the senders when they spoke).
+    #[must_use = "complaints come out of it"]
     pub fn settle(&mut self, randomness: &[u8; 32]) -> Vec<Output> {
         let findings = self.work_up_to(usize::MAX).map(|work| work.run(randomness));
         self.apply(findings.unwrap_or_default())
     }
 
-    /// Ends phase 1 or phase 2, after everything the board holds for that phase has been taken in.
+    /// Ends phase 1 or phase 2, after everything the board holds for that phase has been taken in. Complaints and answers come
+    /// out of it, to be posted.
     ///
     /// # Errors
     /// The run is in phase 3 (see [`finish`](Self::finish)) or has ended.
@@ -451,6 +455,16 @@ impl Participant {
             vectors: dealers().filter_map(|(_, dealer)| dealer.vector().cloned()).collect(),
             share: if missing.is_empty() { Ok(share) } else { Err(missing) },
             without: too_few,
+            unheard: self.unheard(),
+        })
+    }
+
+    /// Why we are out in our own eyes, if it is for want of a broadcast that we have made: nobody who deals is, where
+    /// all that it says comes back.
+    fn unheard(&self) -> Option<Disqualification> {
+        let own = self.polynomial.as_ref().and_then(|_| self.dealers.get(usize::from(self.parameters.me)));
+        own.and_then(Dealer::verdict).cloned().filter(|reason| {
+            matches!(reason, Disqualification::VectorMissing | Disqualification::ComplaintUnanswered { .. })
         })
     }
 

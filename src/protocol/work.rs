@@ -171,6 +171,8 @@ pub struct KeyWork {
     pub(super) share: Result<Scalar, Vec<Index>>,
     /// Why there are no keys if the vectors do not add up to any.
     pub(super) without: Failure,
+    /// Which broadcast of our own has not come back, if we are out for that.
+    pub(super) unheard: Option<Disqualification>,
 }
 
 impl KeyWork {
@@ -179,7 +181,7 @@ impl KeyWork {
     /// # Errors
     /// Our share is zero, or the group key is the identity.
     pub fn run(self) -> Result<Keys, Failure> {
-        let KeyWork { size, me, effort, vectors, share, without } = self;
+        let KeyWork { size, me, effort, vectors, share, without, unheard } = self;
         let vectors: Vec<&CommitmentVector> = vectors.iter().map(|vector| &**vector).collect();
         let effort = effort.for_points(vectors.iter().map(|vector| vector.len()).sum());
         let sum = CommitmentVector::sum_all(&vectors, effort).ok_or(without)?;
@@ -192,6 +194,10 @@ impl KeyWork {
                 Some(key) if Some(&key.public_key()) == key_shares.get(usize::from(me)) => OurShare::Held(key),
                 Some(_) => OurShare::Inconsistent,
             },
+        };
+        let share = match unheard {
+            Some(why) => OurShare::Unheard { why, otherwise: Box::new(share) },
+            None => share,
         };
         if group_key.is_identity() {
             return Err(Failure::GroupKeyIsIdentity);

@@ -354,7 +354,12 @@ fn share_of(outcome: &Outcome, parameters: Parameters) -> Result<Vec<u8>, String
     let keys = outcome.result.as_ref().map_err(ToString::to_string)?;
     assert!(outcome.disqualified.len() <= threshold && outcome.qualified.len() > threshold);
     assert!(keys.key_shares.len() == size && !keys.group_key.is_identity());
-    match &keys.share {
+    // It was handed all that the board holds.
+    let share = match &keys.share {
+        OurShare::Unheard { otherwise, .. } => otherwise,
+        share => share,
+    };
+    match share {
         OurShare::Held(secret) => {
             assert_eq!(secret.public_key(), keys.key_shares[usize::from(me)]);
             Ok(secret.scalar().to_be_bytes().to_vec())
@@ -363,7 +368,7 @@ fn share_of(outcome: &Outcome, parameters: Parameters) -> Result<Vec<u8>, String
             assert!(!dealers.is_empty() && dealers.iter().all(|dealer| outcome.qualified.contains(dealer)));
             Err(format!("no share of {dealers:?}"))
         }
-        OurShare::Inconsistent => panic!("valid shares do not add up"),
+        OurShare::Inconsistent | OurShare::Unheard { .. } => panic!("valid shares do not add up"),
     }
 }
 
