@@ -39,6 +39,15 @@ fn a_share_reaches_a_peer_that_was_away_for_a_while() {
 }
 
 #[test]
+fn a_panic_of_the_hosts_network_costs_one_try_of_one_message() {
+    let mut world = World::new(5);
+    world.nodes[0].port.panicking.store(6, Ordering::SeqCst);
+    world.run(1);
+    assert!(world.board.broadcasts().iter().all(|(_, data)| data[0] == 1), "nobody had a reason to complain");
+    assert_eq!(world.nodes[0].messaging.stop(), Ok(()));
+}
+
+#[test]
 fn posts_that_fail_do_not_hold_up_reading() {
     let mut world = World::new(4);
     world.nodes[0].client.posting_down.store(true, Ordering::SeqCst);

@@ -185,6 +185,8 @@ pub struct Port {
     pub lost: Mutex<Vec<NodeId>>,
     /// So many sends fail from now on.
     pub failing: AtomicUsize,
+    /// So many sends panic from now on.
+    pub panicking: AtomicUsize,
     secrets: Secrets,
     delivered: Arc<Watched<usize>>,
     silent: Silent,
@@ -201,7 +203,11 @@ impl Network for Port {
             self.shut_down.wait("the shutdown", |shut_down| shut_down.then_some(()));
             return Err(NetworkError::ShutDown);
         }
-        if self.failing.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.panicking.try_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            panic!("as the test wants it");
+        }
+        if self.failing.try_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
             return Err(NetworkError::Unreachable(*to, "not now".into()));
         }
         if self.lost.lock().contains(to) {
@@ -366,6 +372,7 @@ impl World {
             inner: self.network.port(id),
             lost: Mutex::new(Vec::new()),
             failing: AtomicUsize::new(0),
+            panicking: AtomicUsize::new(0),
             secrets: self.secrets.clone(),
             delivered: self.delivered.clone(),
             silent: self.silent.clone(),

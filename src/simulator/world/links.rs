@@ -41,7 +41,8 @@ impl World {
         let travel = dice.random_range(1..=weather.link_ms);
         let at = self.now + travel;
         let unlucky = dice.random_range(0..100) < weather.failing;
-        let reachable = !self.is_severed(member, to) && !self.is_severed(to, member);
+        let severed_until = self.severed_until(member, to).max(self.severed_until(to, member));
+        let reachable = severed_until.is_none();
         let until = self.now + weather.patience_ms;
         let bad_luck = unlucky && self.nodes.get_mut(&member).is_some_and(|node| node.has_bad_luck(self.now));
         if !reachable || bad_luck {
@@ -51,8 +52,8 @@ impl World {
                 self.at(at, Happening::Arrives { from, to, message, call: None });
             }
             let result = Err(NetworkError::Unreachable(job.outbound.to, "no answer".into()));
-            // A try is over soon, or when its sender has waited long enough.
-            let over = if reachable { at } else { until.max(at) };
+            // A try is over soon. One that is lost on the way is when its sender has waited long enough, or there is a way again.
+            let over = severed_until.map_or(at, |ends| until.min(ends).max(at));
             return self.at(over, Happening::Sent { node: member, life, job: Box::new(job), result });
         }
         let message = job.outbound.message.clone();
@@ -69,9 +70,14 @@ impl World {
 
     /// Whether nothing gets through between two members, because of the first one's mishaps.
     pub(super) fn is_severed(&self, member: usize, other: usize) -> bool {
-        let Some(node) = self.nodes.get(&member) else { return false };
-        let lost = node.suffers(Fault::LostShares, self.now);
-        node.is_cut_off(self.now) || lost.is_some_and(|mishap| mishap.much >> (other % 32) & 1 == 1)
+        self.severed_until(member, other).is_some()
+    }
+
+    /// Until when that is so.
+    fn severed_until(&self, member: usize, other: usize) -> Option<u64> {
+        let node = self.nodes.get(&member)?;
+        let lost = node.suffers(Fault::LostShares, self.now).filter(|mishap| mishap.much >> (other % 32) & 1 == 1);
+        node.suffers(Fault::CutOff, self.now).into_iter().chain(lost).map(|mishap| mishap.to).max()
     }
 
     pub(super) fn arrives(&mut self, from: NodeId, to: usize, message: PrivateMessage, call: Option<u64>) {
