@@ -28,6 +28,8 @@ struct Calls {
     hanging: bool,
     /// Peers that take messages and never answer.
     silent: Vec<NodeId>,
+    /// How many calls at once are borne, if not one for every peer.
+    most: Option<u32>,
     /// Calls that have not returned, by peer.
     under_way: BTreeMap<NodeId, u32>,
     shut_down: bool,
@@ -51,6 +53,8 @@ impl Network for Peers {
             let under_way = calls.under_way.entry(*to).or_default();
             *under_way += 1;
             assert_eq!(*under_way, 1, "two calls for one peer at once");
+            let all: u32 = calls.under_way.values().sum();
+            assert!(calls.most.is_none_or(|most| all <= most), "more calls at once than are borne");
             let tries = calls.tries.entry(number).or_default();
             *tries += 1;
             *tries > calls.failing.get(&number).copied().unwrap_or(0)
@@ -64,6 +68,10 @@ impl Network for Peers {
             }
         });
         if through { Ok(()) } else { Err(NetworkError::Unreachable(*to, "as told".into())) }
+    }
+
+    fn calls_at_once(&self) -> usize {
+        self.0.update(|calls| calls.most).map_or(usize::MAX, |most| most as usize)
     }
 
     fn shutdown(&self) {
@@ -118,6 +126,21 @@ fn peers_that_never_answer_hold_up_no_message_to_the_others() {
         peers.0.wait(|calls| [4, 5, 10, 11].iter().all(|number| calls.delivered.contains(number)).then_some(()));
         assert_eq!(engine.stop(), Ok(()));
         peers.0.update(|calls| assert_eq!(calls.delivered.len(), 4, "the silent have confirmed nothing"));
+        drop(tunnel);
+    });
+}
+
+#[test]
+fn a_network_is_asked_for_no_more_at_once_than_it_bears_and_everything_gets_through() {
+    explore(2_000, || {
+        let (peers, tunnel, engine) = engine(RETRIES);
+        peers.0.update(|calls| {
+            calls.most = Some(2);
+            calls.failing = BTreeMap::from([(1, choose(2) as u32), (4, 1)]);
+        });
+        (0..6).for_each(|number| tunnel.send(node(number), message(&run(1), usize::from(number))));
+        peers.0.wait(|calls| (calls.delivered.len() == 6).then_some(()));
+        assert_eq!(engine.stop(), Ok(()));
         drop(tunnel);
     });
 }
