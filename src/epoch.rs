@@ -26,7 +26,7 @@ impl fmt::Display for View {
 }
 
 /// The number of an epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EpochCounter(pub u64);
 
 impl EpochCounter {

@@ -13,12 +13,12 @@ use dkg_engine::committee::{Committee, Index, Member, NodeId};
 use dkg_engine::epoch::{EpochCommit, EpochCounter, EpochSetup, View};
 use dkg_engine::store::{
     Batch, Change, CommittedKey, Dealing, DkgState, EpochRecord, KeyShare, KeyStatus, MAX_RECORD_BYTES, MemoryStore,
-    ReceivedShare, RecordId, SafeKey, Store, StoreError, TransitionError,
+    Prune, ReceivedShare, RecordId, SafeKey, Store, StoreError, TransitionError,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-use KeyStatus::{Completed, Failed, KeyCommitted, Started, Uninitialized};
+use KeyStatus::{Completed, Erased, Failed, KeyCommitted, Started, Uninitialized};
 
 const ME: NodeId = NodeId::new([7; 32]);
 const EPOCH: EpochCounter = EpochCounter(5);
@@ -88,6 +88,7 @@ fn life(status: KeyStatus) -> Vec<EpochRecord> {
         Completed => vec![started, completed],
         KeyCommitted => vec![started, completed.clone(), completed.commit(&evidence(0), &ME).unwrap()],
         Failed => vec![new.fail("nobody came").unwrap()],
+        Erased => unreachable!("no transition leads there"),
     }
 }
 
@@ -104,7 +105,7 @@ fn failed_with_key() -> EpochRecord {
 /// What can be asked of a record to get it to `to`.
 fn ask(record: &EpochRecord, to: KeyStatus) -> Result<EpochRecord, TransitionError> {
     match to {
-        Uninitialized => unreachable!("nothing leads there"),
+        Uninitialized | Erased => unreachable!("nothing leads there"),
         Started => record.start(),
         Completed => record.complete(share(0)),
         Failed => record.fail("asked to"),
@@ -249,6 +250,57 @@ fn of_two_that_write_at_once_one_is_refused_and_nothing_is_overwritten() {
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
         assert_eq!(outcomes.iter().filter(refused).count(), 1, "{outcomes:?}");
     }
+}
+
+#[test]
+fn keys_are_kept_for_as_long_as_is_set_and_why_there_is_none_can_be_told() {
+    let store = Arc::new(MemoryStore::new());
+    let state = DkgState::new(store.clone()).keeping(3);
+    let committed = |epoch: u64| {
+        let started = EpochRecord::new(EpochCounter(epoch)).start().unwrap();
+        let completed = started.complete(share(0)).unwrap();
+        let committed = completed.commit(&evidence_at(EpochCounter(epoch), 0, 2), &ME).unwrap();
+        state.commit(&[started, completed, committed]).unwrap();
+    };
+    let prune = |current: u64| {
+        let prune = Prune { current: EpochCounter(current), in_force: None };
+        state.write(&Batch { prune_for: Some(prune), ..Batch::default() }).unwrap();
+    };
+    [1, 2, 4].into_iter().for_each(committed);
+    state.commit(&[EpochRecord::new(EpochCounter(3)).fail("nobody came").unwrap()]).unwrap();
+    state.commit(&[EpochRecord::new(EpochCounter(7)).start().unwrap()]).unwrap();
+    prune(6);
+    let told = |epoch: u64| match state.key_of(EpochCounter(epoch), Some(EpochCounter(6))).unwrap() {
+        Ok(key) => format!("key of {}", key.epoch()),
+        Err(why) => why.to_string(),
+    };
+    let secret = KEYS[0].0.scalar().to_be_bytes();
+    for epoch in [1, 2] {
+        assert!(
+            told(epoch).contains("has erased its key") && told(epoch).contains("kept for 3 epochs"),
+            "{}",
+            told(epoch)
+        );
+        let record = store.read(RecordId::key(EpochCounter(epoch))).unwrap().unwrap();
+        assert!(!record.expose().windows(32).any(|window| window == &secret[..]), "the share is still there");
+        assert_eq!(state.record(EpochCounter(epoch)).unwrap().status(), Erased);
+    }
+    assert_eq!(told(4), "key of 4");
+    for (epoch, says) in [
+        (0, "this is the first"),
+        (3, "nobody came"),
+        (5, "took no part"),
+        (7, "is not over on this node"),
+        (9, "it is made in epoch 8, and the chain is in epoch 6"),
+    ] {
+        assert!(told(epoch).contains(says), "{}", told(epoch));
+    }
+    // The newest committed one may come into force again, however old it is; and what was erased stays so.
+    prune(60);
+    assert_eq!(told(4), "key of 4");
+    assert!(state.commit(&[in_state(KeyCommitted)]).is_ok(), "of another epoch");
+    let again = EpochRecord::new(EpochCounter(1)).start().unwrap();
+    assert!(state.commit(&[again]).is_err());
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use dkg_engine::epoch::EpochCounter;
-use dkg_engine::node::NodeConfig;
-use dkg_engine::store::KeyCheck;
+use dkg_engine::node::{Keep, NodeConfig};
+use dkg_engine::store::{KEPT_EPOCHS, KeyCheck};
 
 const LEAST: &str = "committee = \"c.toml\"\nidentity = \"/keys/i.json\"\ndata = \"data\"\n";
 
@@ -23,6 +23,7 @@ fn paths_are_taken_from_the_folder_of_the_file_and_what_is_left_out_has_its_defa
     );
     assert_eq!((config.listen, config.status, config.key_check, config.clock_offset_ms), (None, None, None, 0));
     assert!(config.log.endpoints.is_empty() && config.peers.is_empty());
+    assert_eq!(config.keep, Keep::Epochs(KEPT_EPOCHS));
 }
 
 #[test]
@@ -39,6 +40,8 @@ fn everything_that_can_be_said_is_read() {
     assert_eq!(config.peers.get(&node.parse().unwrap()).map(String::as_str), Some("h:1"));
     assert_eq!(parse("key_check = \"strict\"\n").unwrap().key_check, Some(KeyCheck::Strict));
     assert_eq!(parse("key_check = \"off\"\n").unwrap().key_check, None);
+    assert_eq!(parse("[keys]\nkeep = { epochs = 200 }\n").unwrap().keep, Keep::Epochs(200));
+    assert_eq!(parse("[keys]\nkeep = { days = 90 }\n").unwrap().keep, Keep::Days(90));
 }
 
 #[test]
@@ -49,6 +52,8 @@ fn what_makes_no_sense_is_named() {
         ("listen = \"nowhere\"\n", "listen"),
         ("keyfile = \"a\"\n", "keyfile"),
         ("key_check = \"perhaps\"\n", "perhaps"),
+        ("[keys]\nkeep = { epochs = 0 }\n", "1 to 65536 epochs"),
+        ("[keys]\nkeep = { days = 100000 }\n", "days"),
         ("[log]\nusername = \"u\"\n", "password_file"),
         ("[peers]\nzz = \"h:1\"\n", "zz"),
     ] {

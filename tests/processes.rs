@@ -41,6 +41,11 @@ fn five_processes_come_from_keygen_to_a_verified_signature_over_a_log_server() {
     assert_eq!(share, fs::read_to_string(committee.path().join("share-0.json")).unwrap());
     let refused = dkg(committee.path(), &[&sign[..], &["9"]].concat());
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("epoch 9"), "{refused:?}");
+    let refused = dkg(committee.path(), &[&sign[..], &["0"]].concat());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("this is the first"), "{refused:?}");
+    // The public keys are kept for good, and what was signed can be combined and verified with them.
+    let result = ["combine", "--result", "m0/data/results/1.json", "--message", "round 1"];
+    dkg_ok(committee.path(), &[&result[..], &["share-4.json", "share-0.json", "share-2.json"]].concat());
 }
 
 #[test]

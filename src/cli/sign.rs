@@ -148,7 +148,7 @@ impl SignOptions {
         let answer = match ask(&admin_socket(&config.data), &request) {
             Err(AdminError::NotRunning(_)) => {
                 let (chain_id, state) = state_at_rest(&config, &unlock(&config)?).map_err(wrong)?;
-                let share = SignatureShare::sign(&state, &chain_id, self.epoch, &message, &tag).map_err(wrong)?;
+                let share = SignatureShare::sign(&state, &chain_id, self.epoch, None, &message, &tag).map_err(wrong)?;
                 Answer::Signed(Box::new(share))
             }
             answer => answer.map_err(wrong)?,

@@ -10,6 +10,9 @@
 //! key_check = "off"                # or "strict", or { lenient = EPOCH }: start only with the key that is expected now
 //! clock_offset_ms = 0              # added to this machine's clock
 //!
+//! [keys]
+//! keep = { epochs = 16 }           # or { days = N }: how long key shares are kept after their epoch; then they are erased
+//!
 //! [log]                            # only where the committee file is out of date, or the log asks who one is
 //! endpoints = ["http://10.0.0.9:7500"]
 //! username = "member-3"            # etcd
@@ -29,14 +32,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::chain::log::ChainConfig;
 use crate::committee::NodeId;
 use crate::epoch::EpochCounter;
-use crate::store::KeyCheck;
+use crate::store::{KEPT_EPOCHS, KeyCheck, MAX_KEPT_EPOCHS};
 
 /// The most bytes of a configuration file.
 pub const MAX_NODE_CONFIG_BYTES: u64 = 256 * 1024;
 /// The furthest that a clock can be put right: a day.
 pub const MAX_CLOCK_OFFSET_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The most days that keys can be kept for: ten years.
+pub const MAX_KEPT_DAYS: u64 = 3653;
+const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 
 /// A node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +68,51 @@ pub struct NodeConfig {
     pub key_check: Option<KeyCheck>,
     /// Added to the machine's clock, in milliseconds.
     pub clock_offset_ms: i64,
+    /// How long key shares are kept.
+    pub keep: Keep,
     /// What is said of the log beside the committee file.
     pub log: LogSettings,
     /// Members' addresses that have changed since the committee file was made.
     pub peers: BTreeMap<NodeId, String>,
+}
+
+/// How long key shares are kept after their epoch. Then they are erased, so that who takes the machine over later cannot sign for
+/// what is past. The newest committed key is kept in any case, and public keys for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// For so many epochs.
+    Epochs(u64),
+    /// For so many days by the chain's schedule, rounded up to whole epochs.
+    Days(u64),
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Keep::Epochs(KEPT_EPOCHS)
+    }
+}
+
+impl Keep {
+    /// In epochs of this chain, at most [`MAX_KEPT_EPOCHS`].
+    pub fn epochs(self, chain: &ChainConfig) -> u64 {
+        let epochs = match self {
+            Keep::Epochs(epochs) => epochs,
+            Keep::Days(days) => {
+                let epoch_ms = chain.view_ms().saturating_mul(chain.schedule().views_in_epoch).max(1);
+                days.saturating_mul(MS_PER_DAY).div_ceil(epoch_ms)
+            }
+        };
+        epochs.clamp(1, MAX_KEPT_EPOCHS)
+    }
+}
+
+/// What is said of the keys.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysField {
+    #[serde(default)]
+    keep: Keep,
 }
 
 /// What is said of the log beside the committee file.
@@ -103,6 +152,8 @@ struct Fields {
     key_check: KeyCheckField,
     #[serde(default)]
     clock_offset_ms: i64,
+    #[serde(default)]
+    keys: KeysField,
     #[serde(default)]
     log: LogSettings,
     #[serde(default)]
@@ -146,6 +197,13 @@ impl NodeConfig {
         if fields.clock_offset_ms.unsigned_abs() > MAX_CLOCK_OFFSET_MS {
             return Err(format!("clock_offset_ms is more than {MAX_CLOCK_OFFSET_MS}, a day; set the machine's clock"));
         }
+        match fields.keys.keep {
+            Keep::Epochs(1..=MAX_KEPT_EPOCHS) | Keep::Days(1..=MAX_KEPT_DAYS) => {}
+            Keep::Epochs(_) => {
+                return Err(format!("keys.keep: keys are kept for 1 to {MAX_KEPT_EPOCHS} epochs"));
+            }
+            Keep::Days(_) => return Err(format!("keys.keep: keys are kept for 1 to {MAX_KEPT_DAYS} days")),
+        }
         let mut log = fields.log;
         if log.username.is_some() != log.password_file.is_some() {
             return Err("log.username and log.password_file belong together".to_owned());
@@ -170,6 +228,7 @@ impl NodeConfig {
                 KeyCheckField::Lenient(epoch) => Some(KeyCheck::Lenient { epoch: EpochCounter(epoch) }),
             },
             clock_offset_ms: fields.clock_offset_ms,
+            keep: fields.keys.keep,
             log,
             peers: fields.peers.into_iter().map(peer).collect::<Result<_, _>>()?,
         })

@@ -8,6 +8,7 @@ use super::admin::Desk;
 use super::diary::Diary;
 use super::host::Trouble;
 use super::probe::probe;
+use super::results::Results;
 use super::signing::{PublicResult, SignatureShare};
 use super::status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
 use super::{Answer, Request};
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) state: DkgState,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) diary: Arc<Diary>,
+    pub(super) results: Results,
     pub(super) trouble: Trouble,
     pub(super) overviews: Mutex<Overviews>,
     pub(super) stage: Mutex<Stage>,
@@ -96,7 +98,10 @@ impl Desk for Shared {
                 let Some(message) = hex::decode(&message) else {
                     return Answer::Refused("the message has to be hex digits, two a byte".to_owned());
                 };
-                match SignatureShare::sign(&self.state, self.config.chain_id(), epoch, &message, &tag) {
+                // What an old chain says while the node reads what it has missed tells nothing.
+                let running = *self.stage.lock() == Stage::Running;
+                let current = running.then(|| self.chain.replica().lock().epoch().epoch);
+                match SignatureShare::sign(&self.state, self.config.chain_id(), epoch, current, &message, &tag) {
                     Ok(share) => Answer::Signed(Box::new(share)),
                     Err(error) => Answer::Refused(error.to_string()),
                 }

@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/store       the key states, the journal of the present run, and the keys, sealed; and its `.witness`
 //! DATA/log         this node's own copy of the log
+//! DATA/results     the public keys of every epoch, one file each, to verify old signatures with
 //! DATA/admin.sock  where commands on this machine reach the running node
 //! ```
 //!
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::identity::Identity;
+use super::results::Results;
 use super::{NodeConfig, NodeError};
 use crate::chain::log::{ChainConfig, CommitteeFile, FileLog};
 use crate::committee::NodeId;
@@ -22,6 +24,7 @@ use crate::store::{DkgState, FileStore, Owner, Unlock};
 
 const STORE: &str = "store";
 const LOG: &str = "log";
+const RESULTS: &str = "results";
 const ADMIN: &str = "admin.sock";
 
 /// What a node works with.
@@ -33,6 +36,12 @@ pub(super) struct Folder {
 /// Where a node's store is, in its folder.
 pub fn store_file(data: &Path) -> PathBuf {
     data.join(STORE)
+}
+
+/// The public keys of the epochs that the node has followed.
+pub(super) fn results(data: &Path) -> Result<Results, NodeError> {
+    let folder = data.join(RESULTS);
+    Results::open(folder.clone()).map_err(|error| at(&folder, &error))
 }
 
 /// Where a running node is reached, in its folder.

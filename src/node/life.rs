@@ -103,7 +103,8 @@ impl Node {
             host,
             copy: folder.log,
             network,
-            state: DkgState::new(Arc::new(folder.store)),
+            state: DkgState::new(Arc::new(folder.store)).keeping(config.keep.epochs(&chain)),
+            results: folder::results(&config.data)?,
             clock,
             diary: Arc::default(),
             trouble,
@@ -212,7 +213,7 @@ fn live(shared: &Arc<Shared>, parts: Parts, stopped: &Receiver<()>) -> Result<()
 fn catch_up(shared: &Shared, stopped: &Receiver<()>) -> Result<bool, FollowError> {
     let mut told = false;
     loop {
-        match shared.chain.catch_up() {
+        match shared.chain.catch_up_noting(|| shared.results.note(shared.chain.replica())) {
             Ok(()) => return Ok(true),
             Err(FollowError::Log(LogError::ShutDown)) => return Ok(false),
             Err(FollowError::Log(error @ (LogError::Unavailable(_) | LogError::Full(_)))) => {
@@ -268,6 +269,7 @@ fn run(
         if let Some(error) = follower.failure() {
             break Err(error.into());
         }
+        shared.results.note(shared.chain.replica());
         if stopped.recv_timeout(LOOK_AROUND) == Err(RecvTimeoutError::Disconnected) {
             break Ok(());
         }

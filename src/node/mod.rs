@@ -35,13 +35,16 @@ mod host;
 mod life;
 mod links;
 mod probe;
+mod results;
 mod status;
 mod web;
 
 pub use crate::chain::log::PhaseName;
 pub use admin::{Admin, AdminError, Answer, MAX_ADMIN_BYTES, Request, ask};
 pub use check::{CheckItem, Checked, check};
-pub use config::{LogSettings, MAX_CLOCK_OFFSET_MS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError};
+pub use config::{
+    Keep, LogSettings, MAX_CLOCK_OFFSET_MS, MAX_KEPT_DAYS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError,
+};
 pub use diary::{RunNotes, Told};
 pub use folder::{admin_socket, state_at_rest, store_file};
 #[cfg(feature = "metrics")]

@@ -13,7 +13,7 @@ use crate::committee::threshold;
 use crate::engine::{OsRandomness, Randomness, RandomnessError};
 use crate::epoch::{EpochCommit, EpochCounter};
 use crate::hex;
-use crate::store::{DkgState, SafeKey, StoreError};
+use crate::store::{DkgState, NoKey, StoreError};
 
 /// The most bytes of a message; who signs more signs its hash.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -90,12 +90,9 @@ pub enum SigningError {
     /// The message is too long.
     #[error("a message of {0} bytes is too long; {MAX_MESSAGE_BYTES} are allowed: sign its hash")]
     TooLong(usize),
-    /// There is no key to sign with yet.
-    #[error("the key of epoch {0} is not committed yet; try again later")]
-    NotYet(u64),
-    /// There will be none.
-    #[error("this node has no key of epoch {0}, and will not have one; let another member sign")]
-    Never(u64),
+    /// There is no key to sign with.
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -167,19 +164,22 @@ impl PublicResult {
 }
 
 impl SignatureShare {
-    /// Signs with the committed key of this epoch.
+    /// Signs with the committed key of this epoch; `current` is the one that the chain is in, where that is known.
     ///
     /// # Errors
     /// The message is too long, there is no such key, or the store cannot be read.
-    pub fn sign(state: &DkgState, chain_id: &str, epoch: u64, message: &[u8], tag: &str) -> Result<Self, SigningError> {
+    pub fn sign(
+        state: &DkgState,
+        chain_id: &str,
+        epoch: u64,
+        current: Option<EpochCounter>,
+        message: &[u8],
+        tag: &str,
+    ) -> Result<Self, SigningError> {
         if message.len() > MAX_MESSAGE_BYTES {
             return Err(SigningError::TooLong(message.len()));
         }
-        let key = match state.safe_key(EpochCounter(epoch))? {
-            SafeKey::Key(key) => key,
-            SafeKey::NotYet => return Err(SigningError::NotYet(epoch)),
-            SafeKey::Never => return Err(SigningError::Never(epoch)),
-        };
+        let key = state.key_of(EpochCounter(epoch), current)??;
         let signature = key.secret_key().sign(message, &Tag::new(tag.to_owned()));
         Ok(SignatureShare {
             chain_id: chain_id.to_owned(),

@@ -165,6 +165,9 @@ fn unconfirmed(record: &EpochRecord, running: bool) -> (HealthStatus, String) {
             let why = record.failure().unwrap_or("no reason is recorded");
             (Missing, format!("this node came out of the run without a share ({why}); {RESTORE}"))
         }
+        (KeyStatus::Erased, _) => {
+            (HealthStatus::NotExpected, format!("erased: {}", record.failure().unwrap_or("no rule is recorded")))
+        }
         (_, _) if running => (Pending, "the run that makes the key is going on".into()),
         (KeyStatus::Started, _) => {
             let reason = "the run was begun, and is not going on: start the node, which takes it up again while the setup \

@@ -24,6 +24,7 @@ mod journal;
 mod memory;
 mod record;
 mod recovery;
+mod retention;
 #[cfg(feature = "file-store")]
 pub mod seal;
 #[cfg(any(feature = "eip2335", feature = "file-store"))]
@@ -42,6 +43,7 @@ pub use journal::{Dealing, Journal, ReceivedShare};
 pub use memory::MemoryStore;
 pub use record::{CommittedKey, EpochRecord, KeyShare, KeyStatus, SafeKey, SelfTestError, TransitionError};
 pub use recovery::{Recovered, recover};
+pub use retention::{KEPT_EPOCHS, MAX_KEPT_EPOCHS, NoKey, REMEMBERED_EPOCHS};
 #[cfg(feature = "file-store")]
 pub use seal::Unlock;
 #[cfg(any(feature = "eip2335", feature = "file-store"))]
@@ -57,9 +59,6 @@ use crate::secret::SecretBytes;
 
 /// The most bytes a record may have.
 pub const MAX_RECORD_BYTES: usize = 16 * 1024;
-
-/// Epochs whose keys are kept behind the one the chain is in, to show what became of them.
-pub const KEPT_EPOCHS: u64 = 16;
 
 /// How often a write is judged and tried, where others write at the same time.
 const MAX_WRITE_TRIES: usize = 8;
@@ -160,12 +159,13 @@ pub trait Store: Send + Sync {
 #[derive(Clone)]
 pub struct DkgState {
     store: Arc<dyn Store>,
+    kept_epochs: u64,
 }
 
 impl DkgState {
-    /// The key states kept in `store`.
+    /// The key states kept in `store`; keys are erased after [`KEPT_EPOCHS`], see [`keeping`](Self::keeping).
     pub fn new(store: Arc<dyn Store>) -> Self {
-        DkgState { store }
+        DkgState { store, kept_epochs: KEPT_EPOCHS }
     }
 
     /// What is recorded of an epoch; an epoch never heard of is `Uninitialized`.
@@ -290,27 +290,46 @@ impl DkgState {
             changes.push(Change::Put(share.id(), share.encode()?));
         }
         if !batch.closed.is_empty() || batch.prune_for.is_some() {
-            changes.extend(self.outdated(batch)?.into_iter().map(Change::Remove));
+            changes.extend(self.outdated(batch)?);
         }
         Ok(changes)
     }
 
-    /// The records that a batch lets go of.
-    fn outdated(&self, batch: &Batch) -> Result<Vec<RecordId>, StoreError> {
-        let mut ids = self.store.list()?;
-        let mut outdated = Outdated::default();
-        if let Some(Prune { current, in_force }) = batch.prune_for {
-            let fallback = self.committed_before(current)?.map(|key| key.epoch());
-            let held = matches!(self.safe_key(current)?, SafeKey::Key(_));
-            outdated = Outdated {
-                oldest_kept: EpochCounter(current.0.saturating_sub(KEPT_EPOCHS)),
-                fallback,
-                superseded: if held { Some(current) } else { fallback },
-                in_force,
-            };
+    /// What a batch lets go of: journals, and the shares in key records, of which it stays on record that they were erased.
+    fn outdated(&self, batch: &Batch) -> Result<Vec<Change>, StoreError> {
+        let outdated = batch.prune_for.map(|prune| self.outdated_for(prune)).transpose()?;
+        let mut changes = Vec::new();
+        for id in self.store.list()? {
+            if id.kind != RecordKind::Key {
+                if batch.closed.contains(&id.epoch) || outdated.is_some_and(|outdated| outdated.takes_journal(id.epoch))
+                {
+                    changes.push(Change::Remove(id));
+                }
+            } else if let Some(outdated) = outdated.filter(|outdated| outdated.takes_key(id.epoch)) {
+                if id.epoch.0.saturating_add(REMEMBERED_EPOCHS) < outdated.oldest_kept.0 {
+                    changes.push(Change::Remove(id));
+                } else if let Some(stored) = self.store.read(id)?
+                    // What cannot be read is left for whoever can repair it.
+                    && let Ok(record) = EpochRecord::decode(id.epoch, &stored)
+                    && let Some(erased) = record.erased(self.kept_epochs, outdated.current)
+                {
+                    changes.extend([Change::Expect(id, Some(stored)), Change::Put(id, erased.encode()?)]);
+                }
+            }
         }
-        ids.retain(|id| outdated.takes(*id) || (id.kind != RecordKind::Key && batch.closed.contains(&id.epoch)));
-        Ok(ids)
+        Ok(changes)
+    }
+
+    fn outdated_for(&self, Prune { current, in_force }: Prune) -> Result<Outdated, StoreError> {
+        let fallback = self.committed_before(current)?.map(|key| key.epoch());
+        let held = matches!(self.safe_key(current)?, SafeKey::Key(_));
+        Ok(Outdated {
+            current,
+            oldest_kept: EpochCounter(current.0.saturating_sub(self.kept_epochs)),
+            fallback,
+            superseded: if held { Some(current) } else { fallback },
+            in_force,
+        })
     }
 
     fn dealing(&self, epoch: EpochCounter) -> Result<Option<Dealing>, StoreError> {
@@ -335,11 +354,11 @@ pub struct Batch {
 
 /// What the chain has left behind, to be let go of.
 ///
-/// A key goes when it is more than [`KEPT_EPOCHS`] older than the current epoch's; never the newest committed one before it, since
-/// a chain in fallback may still use that. A run's journal goes when this node has a committed key for the run's epoch or a
+/// A key share is erased when it is older than keys are kept ([`DkgState::keeping`]); never the newest committed one before the
+/// current epoch, since a chain in fallback may still use that. That it was erased stays on record for [`REMEMBERED_EPOCHS`]. A run's journal goes when this node has a committed key for the run's epoch or a
 /// later one up to the current: whatever keys are in force, they are its own then, and those of the run can be in force no more.
-/// A journal that made no key here stays, since a share may still come out of it: for [`KEPT_EPOCHS`], and for as long as the
-/// keys of its run are in force.
+/// A journal that made no key here stays, since a share may still come out of it: for as long as keys are kept, and for as long
+/// as the keys of its run are in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prune {
     /// The epoch the chain is in.
@@ -349,8 +368,9 @@ pub struct Prune {
 }
 
 /// Which records go.
-#[derive(Default)]
+#[derive(Clone, Copy)]
 struct Outdated {
+    current: EpochCounter,
     /// What is older than this epoch's goes, whatever became of it.
     oldest_kept: EpochCounter,
     /// The newest committed key before the current epoch.
@@ -362,15 +382,13 @@ struct Outdated {
 }
 
 impl Outdated {
-    fn takes(&self, id: RecordId) -> bool {
-        let old = id.epoch < self.oldest_kept;
-        match id.kind {
-            RecordKind::Key => old && Some(id.epoch) != self.fallback,
-            RecordKind::Dealing | RecordKind::Share(_) => {
-                let superseded = self.superseded.is_some_and(|committed| id.epoch <= committed);
-                superseded || (old && Some(id.epoch) != self.in_force)
-            }
-        }
+    fn takes_key(&self, epoch: EpochCounter) -> bool {
+        epoch < self.oldest_kept && Some(epoch) != self.fallback
+    }
+
+    fn takes_journal(&self, epoch: EpochCounter) -> bool {
+        let superseded = self.superseded.is_some_and(|committed| epoch <= committed);
+        superseded || (epoch < self.oldest_kept && Some(epoch) != self.in_force)
     }
 }
 

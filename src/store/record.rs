@@ -33,6 +33,8 @@ pub enum KeyStatus {
     KeyCommitted,
     /// There will be no key from this epoch's run.
     Failed,
+    /// There was a share, and it was erased since it had been kept for as long as keys are kept.
+    Erased,
 }
 
 impl KeyStatus {
@@ -44,6 +46,7 @@ impl KeyStatus {
             KeyStatus::Completed => "completed",
             KeyStatus::KeyCommitted => "key_committed",
             KeyStatus::Failed => "failed",
+            KeyStatus::Erased => "erased",
         }
     }
 }
@@ -211,7 +214,7 @@ impl EpochRecord {
         self.status
     }
 
-    /// Why it failed, if it did.
+    /// Why it failed, or by which rule it was erased, if it was.
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
@@ -222,7 +225,7 @@ impl EpochRecord {
             (KeyStatus::KeyCommitted, Some(share)) => {
                 SafeKey::Key(CommittedKey { epoch: self.epoch, share: share.clone() })
             }
-            (KeyStatus::Failed, _) => SafeKey::Never,
+            (KeyStatus::Failed | KeyStatus::Erased, _) => SafeKey::Never,
             _ => SafeKey::NotYet,
         }
     }
@@ -351,6 +354,11 @@ impl EpochRecord {
         Ok(EpochRecord { status: KeyStatus::KeyCommitted, committed: Some(committed), ..self.clone() })
     }
 
+    /// The record of a share that is erased. No transition leads there: it is made by the rule that erases, and by nobody else.
+    pub(super) fn without_shares(&self, rule: String) -> Self {
+        EpochRecord { epoch: self.epoch, status: KeyStatus::Erased, own: None, committed: None, failure: Some(rule) }
+    }
+
     /// Writes down what tells one record from another.
     #[cfg(feature = "simulator")]
     pub(crate) fn digest(&self, to: &mut impl std::hash::Hasher) {
@@ -385,6 +393,7 @@ impl EpochRecord {
         let complete = match next.status {
             KeyStatus::Completed => next.own.is_some(),
             KeyStatus::KeyCommitted => next.committed.is_some(),
+            KeyStatus::Erased => next.own.is_none() && next.committed.is_none(),
             _ => next.committed.is_none(),
         };
         if complete { Ok(()) } else { Err(TransitionError::Forbidden { from: self.status, to: next.status }) }

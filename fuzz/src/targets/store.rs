@@ -193,13 +193,13 @@ fn seen(record: &EpochRecord) -> Seen {
 
 /// The transitions of the specification, section 6.
 fn allowed(from: KeyStatus, to: KeyStatus) -> bool {
-    use KeyStatus::{Completed, Failed, KeyCommitted, Started, Uninitialized};
+    use KeyStatus::{Completed, Erased, Failed, KeyCommitted, Started, Uninitialized};
     match from {
         Uninitialized => matches!(to, Started | Failed | KeyCommitted),
         Started => matches!(to, Completed | Failed | KeyCommitted),
         Completed => matches!(to, KeyCommitted | Failed),
         Failed => matches!(to, Failed | KeyCommitted),
-        KeyCommitted => false,
+        KeyCommitted | Erased => false,
     }
 }
 

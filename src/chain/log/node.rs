@@ -210,6 +210,15 @@ impl ChainNode {
     /// # Errors
     /// The log cannot be read, or has forked.
     pub fn catch_up(&self) -> Result<(), FollowError> {
+        self.catch_up_noting(|| {})
+    }
+
+    /// [`catch_up`](Self::catch_up), with a look at the replica after every few hundred entries: what is remembered of earlier
+    /// epochs has a limit, and a start may go through many.
+    ///
+    /// # Errors
+    /// As `catch_up`.
+    pub fn catch_up_noting(&self, mut note: impl FnMut()) -> Result<(), FollowError> {
         loop {
             let from = self.replica.lock().prefix().position;
             let entries = self.log.read(from, READ_BATCH)?;
@@ -219,6 +228,7 @@ impl ChainNode {
             for (position, entry) in (from..).zip(&entries) {
                 apply_at(&self.replica, position, entry)?;
             }
+            note();
         }
     }
 
