@@ -45,6 +45,46 @@ fn keygen(folder: &Path, number: usize) {
     ok(folder, &["keygen", "--identity", &identity, "--key-file", &key, "--address", &address, "--public", &public]);
 }
 
+/// Reads what the system tells everybody of a process.
+#[cfg(target_os = "linux")]
+fn told_of(process: u32, what: &str) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{process}/{what}")).unwrap()).into_owned()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_running_nodes_passphrase_is_not_in_its_environment_and_it_leaves_no_core_file() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    let folder = Folder::new();
+    let path = folder.path();
+    fs::write(path.join("passphrase"), "open sesame\n").unwrap();
+    for (identity, public, address) in [("1.json", "1.toml", "127.0.0.1:7000"), ("2.json", "2.toml", "127.0.0.2:7000")]
+    {
+        let keygen = ["keygen", "--passphrase-file", "passphrase", "--identity", identity, "--public", public];
+        ok(path, &[&keygen[..], &["--address", address]].concat());
+    }
+    // Nobody keeps its log: the node waits for it.
+    let new = ["committee", "new", "--chain", "test", "--log-http", "http://127.0.0.1:1", "1.toml", "2.toml"];
+    ok(path, &new);
+    let config = "committee = \"committee.toml\"\nidentity = \"1.json\"\ndata = \"data\"\nlisten = \"127.0.0.1:0\"\n";
+    fs::write(path.join("node.toml"), config).unwrap();
+    let mut node = Command::new(env!("CARGO_BIN_EXE_dkg"));
+    node.args(["node", "--create", "--json"]).current_dir(path).env("DKG_PASSPHRASE", "open sesame");
+    let mut node = node.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (environment, limits, name) =
+        (told_of(node.id(), "environ"), told_of(node.id(), "limits"), told_of(node.id(), "comm"));
+    node.kill().unwrap();
+    node.wait().unwrap();
+    assert!(line.contains("127.0.0.1"), "it has opened its keys and listens: {line}");
+    assert!(!environment.contains("sesame"), "{environment}");
+    assert_eq!(name, "dkg\n");
+    let core = limits.lines().find(|limit| limit.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+}
+
 const NEW: [&str; 6] = ["committee", "new", "--chain", "test", "--log-http", "http://10.0.0.9:7500"];
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the command line says, and where log lines go. Each subcommand has a room of its own.
 
 mod check;
+mod closed;
 mod committee;
 mod keygen;
 mod keys;
@@ -79,6 +80,17 @@ pub(crate) fn run() -> ExitCode {
     };
     if let Err(error) = set {
         eprintln!("log lines will not be shown: {error}");
+    }
+    // They open keys.
+    if matches!(
+        command,
+        Command::Check(_) | Command::Keygen(_) | Command::Keys(_) | Command::Node(_) | Command::Sign(_)
+    ) {
+        // Of those it is the node that lives on.
+        if matches!(command, Command::Node(_)) {
+            closed::take_from_environment(secrets::VARIABLE);
+        }
+        closed::close();
     }
     match command {
         Command::Check(options) => check::run(&options),

@@ -7,6 +7,7 @@ use std::path::Path;
 use dkg_engine::SecretBytes;
 use dkg_engine::store::Unlock;
 
+use super::closed;
 use super::outcome::Failure;
 
 /// What opens a store.
@@ -16,7 +17,7 @@ pub(super) const BACKUP_VARIABLE: &str = "DKG_BACKUP_PASSPHRASE";
 /// What a store is to be sealed under.
 pub(super) const NEW_VARIABLE: &str = "DKG_NEW_PASSPHRASE";
 /// The most bytes of a passphrase, with the end of its line.
-const MAX_PASSPHRASE_BYTES: usize = 4096;
+pub(super) const MAX_PASSPHRASE_BYTES: usize = 4096;
 
 /// Where to look for what opens something, in this order: the key file, the passphrase file, the variable, the terminal.
 pub(super) struct Source<'a> {
@@ -40,9 +41,13 @@ impl Source<'_> {
     }
 
     pub(super) fn passphrase(&self) -> Result<SecretBytes, Failure> {
-        let passphrase = match (self.passphrase_file, std::env::var_os(self.variable)) {
+        let variable = || match closed::handed_on().filter(|_| self.variable == VARIABLE) {
+            Some(passphrase) => Some(passphrase),
+            None => std::env::var_os(self.variable).map(|value| SecretBytes::new(value.into_encoded_bytes())),
+        };
+        let passphrase = match (self.passphrase_file, variable()) {
             (Some(file), _) => read_file(file)?,
-            (None, Some(value)) => SecretBytes::new(value.into_encoded_bytes()),
+            (None, Some(passphrase)) => passphrase,
             (None, None) => self.ask()?,
         };
         if passphrase.is_empty() {

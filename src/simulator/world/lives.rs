@@ -108,8 +108,12 @@ impl World {
         let Some(node) = self.nodes.get_mut(&member) else { return };
         node.process = None;
         node.disk.crash();
-        // Most are back soon.
-        let views = if much >> 8 & 3 == 0 { 14 } else { 2 };
+        // Most are back soon; some only when the next epoch has begun, and what the run has made is in force.
+        let views = match much >> 8 & 15 {
+            0 => self.plan.schedule().views_in_epoch,
+            1..=3 => 14,
+            _ => 2,
+        };
         let back = self.now + 1 + (much >> 16) % (views * VIEW_MS);
         self.timeline.note(self.now, &member.to_string(), || format!("is killed ({point:?})"));
         self.watch.killed(member);
