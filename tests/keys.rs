@@ -11,7 +11,9 @@ use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::store::eip2335::Keystore;
 use dkg_engine::store::seal::create_key_file;
-use dkg_engine::store::{Change, DkgState, EpochRecord, FileStore, KeyStatus, Owner, RecordId, SafeKey, Store, Unlock};
+use dkg_engine::store::{
+    Batch, Change, DkgState, EpochRecord, FileStore, KeyStatus, Owner, Prune, RecordId, SafeKey, Store, Unlock,
+};
 use dkg_engine::{SecretBytes, hex};
 use keys_support::*;
 use serde_json::Value;
@@ -122,6 +124,18 @@ fn list_shows_every_epoch_with_its_state_and_what_to_do_about_it() {
     );
     let empty = node("keys-list-empty", &[]);
     dkg(&empty, "list", "store", &[]).said(0, &["nothing is recorded"]);
+}
+
+#[test]
+fn a_key_that_a_rule_has_erased_is_listed_as_erased() {
+    let folder = node("keys-erased", &[committed(1, 0), committed(2, 1)]);
+    let prune = Prune { current: EpochCounter(9), in_force: None };
+    let state = opened(&folder, "store", STORE_PASSPHRASE).keeping(5);
+    state.write(&Batch { prune_for: Some(prune), ..Batch::default() }).unwrap();
+    drop(state);
+    dkg(&folder, "list", "store", &[]).said(0, &["erased: keys are kept for 5 epochs", &in_hex(&KEYS[0].1), "safe"]);
+    let json = dkg(&folder, "list", "store", &["--json"]).json();
+    assert_eq!((&json["keys"][0]["state"], &json["keys"][1]["state"]), (&"erased".into(), &"key_committed".into()));
 }
 
 #[test]

@@ -194,12 +194,17 @@ fn missed_run(world: &mut World, complains: bool) -> (DkgState, EpochCommit, Arc
 
 #[test]
 fn a_node_that_was_down_over_the_turn_of_the_epoch_still_gets_its_key() {
-    for later in [0, 2] {
+    // In the next epoch, in its run, and two epochs later in fallback.
+    for (later, in_a_run) in [(0, false), (0, true), (2, false)] {
         let mut world = World::new(3);
         let (state, commit, past) = missed_run(&mut world, true);
         let said = world.board.broadcasts();
         let head = header(500, 3);
-        start(&mut world, 2, state, epochs_after(&commit, later, head, Some(past)));
+        let mut snapshot = epochs_after(&commit, later, head, Some(past));
+        if in_a_run {
+            snapshot.phase = EpochPhase::Setup(support::setup(&world.committee, 2, View(490)));
+        }
+        start(&mut world, 2, state, snapshot);
         assert_eq!(world.nodes[2].reactor.ready().wait(), Ok(()));
         for epoch in [1, 1 + later] {
             let SafeKey::Key(key) = world.nodes[2].state.safe_key(EpochCounter(epoch)).unwrap() else {
@@ -211,6 +216,8 @@ fn a_node_that_was_down_over_the_turn_of_the_epoch_still_gets_its_key() {
         assert!(world.nodes[2].state.journal(EpochCounter(1)).unwrap().is_none(), "it has made its key");
         assert_eq!(world.board.broadcasts(), said, "nothing is said in a run that is over");
         world.board.submissions.wait("two results", |all| (all.len() == 2).then_some(()));
+        let status = world.nodes[2].state.record(EpochCounter(2)).unwrap().status();
+        assert_eq!(status == KeyStatus::Started, in_a_run, "and it takes part in the run that is on: {status}");
     }
 }
 

@@ -79,3 +79,86 @@ impl Results {
         fs::rename(&unfinished, file)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::bls::{Index, ProvenPublicKey, SecretKey, VectorEncoding};
+    use crate::chain::DkgResult;
+    use crate::chain::log::{
+        ChainConfig, ChainMember, ChainNode, ChainSpec, LogPlace, MemoryLog, PAST_KEYS, Payload, Schedule,
+    };
+    use crate::committee::NodeId;
+    use crate::epoch::View;
+
+    #[test]
+    fn a_start_that_goes_through_many_epochs_keeps_the_public_keys_of_all() {
+        let seeds = [1, 2];
+        let public_key = |seed: u8| SecretKey::from_seed(&[seed; 32]).unwrap().public_key();
+        let network_key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
+        let member = |seed| ChainMember {
+            node_id: NodeId::new([seed; 32]),
+            staking_key: ProvenPublicKey::vouched_for(public_key(seed)),
+            network_key: network_key(seed).verifying_key(),
+            address: String::new(),
+        };
+        let spec = ChainSpec {
+            chain_id: "results".into(),
+            genesis_ms: 1_000_000,
+            view_ms: 100,
+            schedule: Schedule { views_in_epoch: 20, setup_first_view: 5, views_per_phase: 3, poll_step: 1 },
+            members: seeds.map(member).into(),
+            vector_encoding: VectorEncoding::Uncompressed,
+            log: LogPlace::Local,
+        };
+        let config = Arc::new(ChainConfig::new(spec).unwrap());
+        let log = MemoryLog::new();
+        let node = |seed: u8| {
+            let replica = LogChain::new(Arc::clone(&config));
+            ChainNode::new(replica, Arc::new(log.reader()), network_key(seed), 1).unwrap()
+        };
+        let members = seeds.map(node);
+        // It reads nothing before all is over.
+        let late = node(1);
+        let result = |epoch: u8| {
+            let index_map: BTreeMap<_, _> =
+                seeds.map(|seed| (NodeId::new([seed; 32]), Index::from_byte(seed - 1).unwrap())).into();
+            DkgResult::complete(&public_key(epoch), &seeds.map(public_key), index_map)
+        };
+        let epochs = u8::try_from(PAST_KEYS).unwrap() * 2;
+        let say = |payload: Payload| {
+            for member in &members {
+                member.author().append(payload.clone()).unwrap();
+                members.iter().for_each(|member| member.catch_up().unwrap());
+            }
+        };
+        for epoch in 0..epochs {
+            [5, 7, 10, 13].iter().for_each(|view| say(Payload::Tick(View(u64::from(epoch) * 20 + view))));
+            // In every third epoch there are none, and the ones before stay in force.
+            if epoch % 3 != 2 {
+                let instance = members[0].replica().lock().run();
+                say(Payload::Submit { instance, result: result(epoch + 10) });
+            }
+        }
+        let folder = std::env::temp_dir().join(format!("dkg-results-{}", std::process::id()));
+        let results = Results::open(folder.clone()).unwrap();
+        late.catch_up_noting(|| results.note(late.replica())).unwrap();
+        let read = |epoch: u8| -> PublicResult {
+            serde_json::from_slice(&fs::read(folder.join(format!("{epoch}.json"))).unwrap()).unwrap()
+        };
+        // The last epoch ended in fallback or with keys for the one after it.
+        for epoch in 1..epochs {
+            let made_in = if (epoch - 1) % 3 == 2 { epoch - 2 } else { epoch - 1 };
+            let key = crate::hex::encode(&public_key(made_in + 10).to_standard_bytes());
+            assert_eq!((read(epoch).epoch, read(epoch).group_public_key), (u64::from(epoch), key));
+        }
+        let there = Results::open(folder.clone()).unwrap().known.lock().written.len();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(there >= usize::from(epochs) - 1);
+    }
+}

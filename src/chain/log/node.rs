@@ -6,11 +6,11 @@ use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
 use crate::chain::log::{
-    Applied, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
+    Applied, ChainEvent, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
 };
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::committee::{Index, NodeId};
-use crate::epoch::{Header, InstanceId};
+use crate::epoch::{Header, InstanceId, ProtocolEvent};
 use crate::wire::WireError;
 
 /// How many entries are asked of a host at a time.
@@ -213,8 +213,8 @@ impl ChainNode {
         self.catch_up_noting(|| {})
     }
 
-    /// [`catch_up`](Self::catch_up), with a look at the replica after every few hundred entries: what is remembered of earlier
-    /// epochs has a limit, and a start may go through many.
+    /// [`catch_up`](Self::catch_up), with a look at the replica whenever keys were agreed on or have stayed in force: how much
+    /// it remembers of earlier epochs has a limit, and a start may go through many.
     ///
     /// # Errors
     /// As `catch_up`.
@@ -226,9 +226,11 @@ impl ChainNode {
                 return Ok(());
             }
             for (position, entry) in (from..).zip(&entries) {
-                apply_at(&self.replica, position, entry)?;
+                let applied = apply_at(&self.replica, position, entry)?.unwrap_or_default();
+                if applied.events.iter().any(tells_of_keys) {
+                    note();
+                }
             }
-            note();
         }
     }
 
@@ -251,6 +253,11 @@ impl ChainNode {
     pub(super) fn log(&self) -> &Arc<dyn LogHost> {
         &self.log
     }
+}
+
+fn tells_of_keys(event: &ChainEvent) -> bool {
+    use ProtocolEvent::{EpochCommittedPhaseStarted, EpochFallbackExited};
+    matches!(event, ChainEvent::Protocol(EpochCommittedPhaseStarted { .. } | EpochFallbackExited { .. }))
 }
 
 /// Applies the entry at this position, unless somebody else has done so since it was read.
