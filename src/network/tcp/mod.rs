@@ -108,7 +108,8 @@ pub struct TcpLimits {
     pub confirm: Duration,
     /// How long a sender waits for an answer; longer than `confirm` by what the way takes.
     pub answer: Duration,
-    /// How long a message may take in all, dialling included.
+    /// How long a message may take in all, dialling included. So long the way to one peer may be blocked, and no other: the phases
+    /// of a run should be several times as long.
     pub send: Duration,
     /// How long a connection that we have dialled may be silent before a sign of life is asked for.
     pub ping: Duration,
