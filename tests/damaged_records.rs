@@ -117,9 +117,9 @@ fn a_state_that_asks_for_a_key_is_not_read_without_one() {
         body[STATE] = state;
         read(EPOCH, &with_checksum(&body)).ok()
     };
-    let read = [0, 1, 2, 3, 4, 5].map(in_state);
+    let read = [0, 1, 2, 3, 4, 5, 6].map(in_state);
     let (none, started, failed) = (KeyStatus::Uninitialized, KeyStatus::Started, KeyStatus::Failed);
-    assert_eq!(read, [Some(none), Some(started), None, None, Some(failed), None]);
+    assert_eq!(read, [Some(none), Some(started), None, None, Some(failed), Some(KeyStatus::Erased), None]);
 }
 
 proptest! {

@@ -269,9 +269,12 @@ fn t_members_that_take_messages_and_never_answer_draw_no_share_into_public() {
     world.silent.lock().extend(&silent);
     // Nothing fails, and no time goes by: every share for one of the others is delivered all the same.
     let setup = world.begin(1, 7);
-    for phase in 0..3 {
-        world.end_phase(&setup, phase);
-    }
+    world.end_phase(&setup, 0);
+    // They complain about everybody, and everybody answers in time: seven vectors, 18 complaints, 18 answers.
+    world.board.wait_for_posts(7 + 18);
+    world.end_phase(&setup, 1);
+    world.board.wait_for_posts(7 + 18 + 18);
+    world.end_phase(&setup, 2);
     let of_honest = |node: &dkg_engine::committee::NodeId| !silent.contains(node);
     for (poster, data) in world.board.broadcasts() {
         match data.as_slice() {
