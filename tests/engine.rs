@@ -420,3 +420,120 @@ fn a_stranger_or_an_oversized_message_is_turned_away() {
     assert!(messaging.process(message(7, 33)).is_err());
     assert_eq!(messaging.process(message(1, 33)), Ok(()));
 }
+
+/// Something that happens in a run, and what undoes it.
+struct Trouble {
+    name: &'static str,
+    /// Before the run begins.
+    begins: fn(&World),
+    /// Returns when it has been felt.
+    is_felt: fn(&World),
+    /// Before the first phase ends.
+    ends: fn(&World),
+}
+
+fn at_every_client(world: &World, change: fn(&Client)) {
+    world.nodes.iter().for_each(|node| change(&node.client));
+}
+
+fn nothing(_: &World) {}
+
+fn garbage(size: usize) -> PrivateMessage {
+    PrivateMessage::protocol(dkg_engine::SecretBytes::new(vec![9; size]), "dkg-test-1")
+}
+
+/// What a node has to expect of peers, boards and members (spec section 7).
+const TROUBLES: [Trouble; 8] = [
+    Trouble {
+        name: "nobody can be reached for a while",
+        begins: |world| world.nodes.iter().for_each(|node| node.port.failing.store(9, Ordering::SeqCst)),
+        is_felt: |world| {
+            world.delivered.wait("all shares in the end", |count| (*count >= 12).then_some(()));
+        },
+        ends: nothing,
+    },
+    Trouble {
+        name: "a peer's messages are lost",
+        begins: |world| world.nodes[1].port.lost.lock().push(node_id(0)),
+        is_felt: |world| world.delivered.wait("all other shares", |count| (*count >= 12).then_some(())),
+        ends: |world| world.nodes[1].port.lost.lock().clear(),
+    },
+    Trouble {
+        name: "the board cannot be reached",
+        begins: |world| at_every_client(world, |client| client.down.store(true, Ordering::SeqCst)),
+        is_felt: |world| {
+            world.tell(ProtocolEvent::BlockFinalized(header(world.last.view.0 + 11, 0)));
+            world.nodes[0].client.reads.wait("a read", |reads| (*reads > 0).then_some(()));
+        },
+        ends: |world| at_every_client(world, |client| client.down.store(false, Ordering::SeqCst)),
+    },
+    Trouble {
+        name: "nothing can be posted for a while",
+        begins: |world| at_every_client(world, |client| client.posting_down.store(true, Ordering::SeqCst)),
+        is_felt: |world| world.delivered.wait("the shares", |count| (*count >= 12).then_some(())),
+        ends: |world| at_every_client(world, |client| client.posting_down.store(false, Ordering::SeqCst)),
+    },
+    Trouble {
+        name: "the board takes posts and forgets them",
+        begins: |world| at_every_client(world, |client| client.mute.store(true, Ordering::SeqCst)),
+        is_felt: |world| world.delivered.wait("the shares", |count| (*count >= 12).then_some(())),
+        ends: nothing,
+    },
+    Trouble {
+        name: "a member posts what nobody can read",
+        begins: |world| {
+            for content in ["", "{", "[1, 2]", "\u{0}\u{7f}", "{\"Data\":\"\",\"DKGInstanceID\":\"dkg-test-1\"}"] {
+                world.board.post(node_id(1), content);
+                world.board.post(node_id(77), content);
+            }
+        },
+        is_felt: |world| world.board.wait_for_posts(10 + 4),
+        ends: nothing,
+    },
+    Trouble {
+        name: "members and strangers send what is no message",
+        begins: nothing,
+        is_felt: |world| {
+            for (from, size) in [(1, 1), (2, 33), (2, 400), (77, 33)] {
+                let (receipt, answer) = Receipt::awaited();
+                let delivery = Delivery { from: node_id(from), message: garbage(size), receipt };
+                world.nodes[0].messaging.process(delivery).unwrap();
+                answer.wait(support::PATIENCE);
+            }
+        },
+        ends: nothing,
+    },
+    Trouble {
+        name: "more dealers are silent than a run bears",
+        begins: |world| world.nodes[1..].iter().for_each(|node| node.client.mute.store(true, Ordering::SeqCst)),
+        is_felt: |world| world.board.wait_for_posts(1),
+        ends: nothing,
+    },
+];
+
+#[test]
+fn no_trouble_that_is_to_be_expected_stops_an_engine() {
+    for Trouble { name, begins, is_felt, ends } in TROUBLES {
+        let mut world = World::new(4);
+        let run = setup(&world.committee, 1, View(1));
+        begins(&world);
+        world.tell(ProtocolEvent::EpochSetupPhaseStarted {
+            current: EpochCounter(0),
+            first: header(1, 0),
+            setup: run.clone(),
+        });
+        is_felt(&world);
+        ends(&world);
+        for phase in 0..3 {
+            world.end_phase(&run, phase);
+        }
+        at_every_client(&world, |client| client.mute.store(false, Ordering::SeqCst));
+        for node in &world.nodes {
+            assert_eq!(node.reactor.done().get(), None, "{name}");
+        }
+        world.run(2);
+        for node in &world.nodes {
+            assert_eq!((node.reactor.stop(), node.messaging.stop()), (Ok(()), Ok(())), "{name}");
+        }
+    }
+}
