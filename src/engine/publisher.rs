@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::mail::PublisherInput;
-use super::retry::{Failover, MAX_WAIT, WhiteboardConfig};
+use super::retry::{Failover, WhiteboardConfig};
 use crate::chain::{ClientError, DkgResult};
 use crate::epoch::InstanceId;
 
@@ -100,8 +100,7 @@ impl Publisher {
             Err(ClientError::Unavailable(reason)) => {
                 self.clients.failed();
                 self.failures = self.failures.saturating_add(1);
-                let policy = self.config.policy(Some(self.config.post_retries), MAX_WAIT);
-                self.due = policy.retry_at(self.failures, now, random);
+                self.due = self.config.post_policy().retry_at(self.failures, now, random);
                 if self.due.is_some() {
                     log::debug!("posting on the whiteboard: {reason}; trying again");
                     return;
@@ -139,5 +138,23 @@ mod tests {
         assert!(matches!(publication, Publication::Post(content) if content == "a vector"));
         publisher.tried(Ok(()), now, 0);
         assert!(publisher.next_due(now).is_none(), "the earlier result is let go of");
+    }
+
+    #[test]
+    fn a_post_is_tried_at_least_every_longest_wait_and_for_as_long_as_before() {
+        let config = WhiteboardConfig { jitter_percent: 0, ..WhiteboardConfig::default() };
+        let mut publisher = Publisher::new(1, config);
+        let instance = InstanceId::new("test", EpochCounter(1));
+        publisher.take(PublisherInput::Post { instance, content: "a complaint".into() });
+        let begun = crate::sync::now();
+        let mut now = begun;
+        while publisher.due(now).is_some() {
+            publisher.tried(Err(ClientError::Unavailable("away".into())), now, 0);
+            let Some(next) = publisher.next_due(now) else { break };
+            assert!(next - now <= config.max_read_wait, "{:?} without a try", next - now);
+            now = next;
+        }
+        // Ten waits of 1, 2, 4, ... seconds.
+        assert!(now - begun >= std::time::Duration::from_secs(1023), "given up after {:?}", now - begun);
     }
 }

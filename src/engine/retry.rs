@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// No wait is longer than this, however often something has failed.
 pub const MAX_WAIT: Duration = Duration::from_secs(1024);
 
+/// After so many failures in a row the wait no longer grows.
+const MAX_DOUBLINGS: u32 = 32;
+
 /// Exponential backoff with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -25,7 +28,7 @@ impl RetryPolicy {
         if self.retries.is_some_and(|retries| failures > retries) {
             return None;
         }
-        let doublings = failures.saturating_sub(1).min(31);
+        let doublings = failures.saturating_sub(1).min(MAX_DOUBLINGS - 1);
         let wait = self.base_wait.saturating_mul(1 << doublings).min(self.max_wait).min(MAX_WAIT);
         let spread = wait.mul_f64(f64::from(self.jitter_percent.min(100)) / 100.0);
         // From -spread to +spread.
@@ -42,7 +45,8 @@ impl RetryPolicy {
 /// How a node deals with a whiteboard that does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WhiteboardConfig {
-    /// Tries after the first to post or submit.
+    /// Tries after the first to post or submit, if every wait were twice as long as the one before; a wait longer than
+    /// `max_read_wait` is divided into several that are not, with a try after each.
     pub post_retries: u32,
     /// Tries after the first to read within a phase. The read at a phase's end goes on until it succeeds.
     pub read_retries: u32,
@@ -50,7 +54,8 @@ pub struct WhiteboardConfig {
     pub base_wait: Duration,
     /// How far a wait may stray from that, in percent.
     pub jitter_percent: u32,
-    /// The longest wait between two tries of a read that must succeed.
+    /// The longest wait between two tries of a post or of a read that must succeed. Less than a phase: when the way to the
+    /// board is free again, a complaint or an answer has to be there before the phase ends.
     pub max_read_wait: Duration,
 }
 
@@ -67,6 +72,22 @@ impl Default for WhiteboardConfig {
 }
 
 impl WhiteboardConfig {
+    /// Goes on for as long as `post_retries` waits that double without end would take, but tries at least every
+    /// `max_read_wait`.
+    pub(super) fn post_policy(self) -> RetryPolicy {
+        let longest = self.max_read_wait.as_millis().max(1);
+        let doubling = RetryPolicy { jitter_percent: 0, ..self.policy(None, MAX_WAIT) };
+        // Beyond so many doublings every wait is the longest there is.
+        let tries = |failures: u32| {
+            let wait = doubling.wait(failures, 0).unwrap_or(MAX_WAIT).as_millis();
+            u32::try_from(wait.div_ceil(longest).max(1)).unwrap_or(u32::MAX)
+        };
+        let doubled = self.post_retries.min(MAX_DOUBLINGS);
+        let after = tries(MAX_DOUBLINGS).saturating_mul(self.post_retries - doubled);
+        let retries = (1..=doubled).map(tries).fold(after, u32::saturating_add);
+        self.policy(Some(retries), self.max_read_wait)
+    }
+
     pub(super) fn policy(self, retries: Option<u32>, max_wait: Duration) -> RetryPolicy {
         RetryPolicy { retries, base_wait: self.base_wait, jitter_percent: self.jitter_percent, max_wait }
     }
