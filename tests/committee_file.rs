@@ -107,6 +107,20 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn every_number_of_the_schedule_has_a_range_and_the_error_its_reason() {
+    let most = u64::MAX;
+    assert_names(&refused("views_per_phase = 120", "views_per_phase = 1"), &["phase of 1 view", "before any member"]);
+    assert_names(&refused("view_ms = 1000", &format!("view_ms = {}", i64::MAX)), &["ms is too long", "a day"]);
+    assert_names(&refused("view_ms = 1000", "view_ms = 86400001"), &["86400001", "a day"]);
+    assert_names(&refused("poll_step = 10", "poll_step = 4294967296"), &["poll step", "4294967296"]);
+    let accepts = |spec: ChainSpec| CommitteeFile::new(spec, (0..4).map(member).collect()).is_ok();
+    assert!(accepts(ChainSpec { view_ms: 86_400_000, ..spec() }));
+    assert!(accepts(ChainSpec { schedule: Schedule { views_per_phase: 2, ..spec().schedule }, ..spec() }));
+    assert!(!accepts(ChainSpec { view_ms: most, ..spec() }));
+    assert!(!accepts(ChainSpec { schedule: Schedule { poll_step: most, ..spec().schedule }, ..spec() }));
+}
+
+#[test]
 fn what_is_wrong_with_the_chain_is_said_in_words() {
     assert_names(&refused("chain_id = \"beacon\"", "chain_id = \"a b\""), &["a b", "chain id"]);
     assert_names(&refused("genesis = \"20", "genesis = \"noon"), &["genesis"]);

@@ -16,6 +16,13 @@ pub const MAX_CHAIN_ID_BYTES: usize = 64;
 /// The most views an epoch can have.
 pub const MAX_VIEWS_IN_EPOCH: u64 = u32::MAX as u64;
 
+/// The least views a phase can have. With one, a phase would be over in the block that begins it, before anybody could
+/// post: no run could ever succeed.
+pub const MIN_VIEWS_PER_PHASE: u64 = 2;
+
+/// The longest a view can be, in milliseconds: a day.
+pub const MAX_VIEW_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// The most endpoints a log can have.
 pub const MAX_LOG_ENDPOINTS: usize = 16;
 
@@ -103,6 +110,18 @@ pub enum ConfigError {
     /// A number that must not be zero is.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// No run can succeed in phases so short.
+    #[error(
+        "a phase of {0} views is too short: it would be over in the block that begins it, before any member could post; \
+         at least {MIN_VIEWS_PER_PHASE} are needed"
+    )]
+    PhaseTooShort(u64),
+    /// A view is longer than any schedule has use for.
+    #[error("a view of {0} ms is too long: the chain would stand still; at most {MAX_VIEW_MS} ms (a day) are allowed")]
+    ViewTooLong(u64),
+    /// The whiteboard would be read only at the end of a phase of any length.
+    #[error("a poll step of {0} views is too long: no epoch has more than {MAX_VIEWS_IN_EPOCH}")]
+    PollStepTooLong(u64),
     /// The epoch is longer than can be counted safely.
     #[error("an epoch of {0} views is too long; {MAX_VIEWS_IN_EPOCH} are allowed")]
     EpochTooLong(u64),
@@ -196,10 +215,7 @@ impl ChainConfig {
     pub fn new(spec: ChainSpec) -> Result<Self, ConfigError> {
         let ChainSpec { chain_id, genesis_ms, view_ms, schedule, mut members, vector_encoding, log } = spec;
         check_chain_id(&chain_id)?;
-        check_schedule(&schedule)?;
-        if view_ms == 0 {
-            return Err(ConfigError::Zero("the view duration"));
-        }
+        check_schedule(&schedule, view_ms)?;
         let committee = Arc::new(Committee::new(
             members.iter().map(|m| Member { node_id: m.node_id, staking_key: m.staking_key.clone() }).collect(),
         )?);
@@ -355,13 +371,25 @@ fn check_chain_id(chain_id: &str) -> Result<(), ConfigError> {
     }
 }
 
-fn check_schedule(schedule: &Schedule) -> Result<(), ConfigError> {
+fn check_schedule(schedule: &Schedule, view_ms: u64) -> Result<(), ConfigError> {
     let Schedule { views_in_epoch, setup_first_view, views_per_phase, poll_step } = *schedule;
     if views_per_phase == 0 {
         return Err(ConfigError::Zero("the number of views per phase"));
     }
+    if views_per_phase < MIN_VIEWS_PER_PHASE {
+        return Err(ConfigError::PhaseTooShort(views_per_phase));
+    }
     if poll_step == 0 {
         return Err(ConfigError::Zero("the poll step"));
+    }
+    if poll_step > MAX_VIEWS_IN_EPOCH {
+        return Err(ConfigError::PollStepTooLong(poll_step));
+    }
+    if view_ms == 0 {
+        return Err(ConfigError::Zero("the view duration"));
+    }
+    if view_ms > MAX_VIEW_MS {
+        return Err(ConfigError::ViewTooLong(view_ms));
     }
     if views_in_epoch > MAX_VIEWS_IN_EPOCH {
         return Err(ConfigError::EpochTooLong(views_in_epoch));

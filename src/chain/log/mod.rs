@@ -62,7 +62,7 @@ mod ticker;
 pub use committee_file::{CommitteeFile, CommitteeFileError, MAX_COMMITTEE_FILE_BYTES, MemberFile};
 pub use config::{
     ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, LogPlace, MAX_CHAIN_ID_BYTES, MAX_LOG_ENDPOINTS,
-    MAX_VIEWS_IN_EPOCH, Schedule,
+    MAX_VIEW_MS, MAX_VIEWS_IN_EPOCH, MIN_VIEWS_PER_PHASE, Schedule,
 };
 #[cfg(feature = "log-file")]
 pub use copy::{LogCopy, OVERLAP, OVERLAP_AT_START};
