@@ -286,6 +286,29 @@ fn any_three_of_five_shares_make_one_signature_and_bad_ones_are_named_and_do_no_
 }
 
 #[test]
+fn hex_in_shares_and_results_may_be_of_either_case() {
+    let (result, keys) = keys();
+    let upper = |text: &str| text.to_uppercase();
+    let shares: Vec<_> = (0..3)
+        .map(|index| share(&keys, index, "jkl"))
+        .map(|said| SignatureShare { message: upper(&said.message), signature: upper(&said.signature), ..said })
+        .collect();
+    let result = PublicResult { group_public_key: upper(&result.group_public_key), ..result };
+    assert_eq!(combine(&result, b"jkl", TAG, &shares).unwrap().refused, []);
+}
+
+#[test]
+fn a_message_may_begin_with_a_hyphen_and_its_hex_not_with_0x() {
+    let folder = Folder::new();
+    let (result, _) = keys();
+    let base = ["verify", "--group-key", &result.group_public_key, "--signature", &"00".repeat(48)];
+    let printed = dkg(folder.path(), &[&base[..], &["--message", "-5"]].concat());
+    assert_eq!(String::from_utf8_lossy(&printed.stdout), "NOT valid\n", "{printed:?}");
+    let told = refused(folder.path(), 2, &[&base[..], &["--message-hex", "0x2d35"]].concat());
+    assert!(told.contains("leave the 0x out"), "{told}");
+}
+
+#[test]
 fn a_good_share_counts_though_a_bad_one_in_the_same_name_came_before() {
     let (result, keys) = keys();
     let good = |index| share(&keys, index, "hello");

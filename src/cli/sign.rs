@@ -27,7 +27,7 @@ const MAX_JSON_BYTES: u64 = 4 << 20;
 #[command(group(ArgGroup::new("what").required(true).args(["message", "message_hex", "message_file"])))]
 struct Message {
     /// The message, as text.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     message: Option<String>,
 
     /// The message, in hex.
@@ -48,7 +48,8 @@ impl Message {
         let bytes = match (&self.message, &self.message_hex, &self.message_file) {
             (Some(text), ..) => text.clone().into_bytes(),
             (_, Some(digits), _) => {
-                hex::decode(digits).ok_or_else(|| Failure::Usage("--message-hex is not in hex".to_owned()))?
+                let hint = if digits.starts_with("0x") { ": leave the 0x out" } else { "" };
+                hex::decode(digits).ok_or_else(|| Failure::Usage(format!("--message-hex is not in hex{hint}")))?
             }
             (.., Some(file)) => read(file, MAX_MESSAGE_BYTES as u64)?,
             _ => Vec::new(),

@@ -152,7 +152,7 @@ impl PublicResult {
             PublicKey::from_flow_bytes(&bytes).map_err(|error| wrong(format!("a key: {error}")))
         };
         let group = key(&self.group_public_key_flow)?;
-        if hex::encode(&group.to_standard_bytes()) != self.group_public_key {
+        if hex::decode(&self.group_public_key) != Some(group.to_standard_bytes().to_vec()) {
             return Err(wrong("its two forms of the group key differ".to_owned()));
         }
         let shares: Vec<_> = self.public_key_shares_flow.iter().map(|digits| key(digits)).collect::<Result<_, _>>()?;
@@ -214,7 +214,7 @@ pub fn combine(
     for (at, share) in shares.iter().enumerate() {
         if (share.chain_id.as_str(), share.epoch) != (result.chain_id.as_str(), result.epoch) {
             refuse(at, &format!("is of epoch {} of chain {}", share.epoch, share.chain_id));
-        } else if (share.tag.as_str(), &share.message) != (tag, &in_hex) {
+        } else if share.tag != tag || hex::decode(&share.message).as_deref() != Some(message) {
             refuse(at, "is of another message, or under another tag");
         } else {
             offered.push(at);
