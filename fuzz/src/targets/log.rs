@@ -7,7 +7,8 @@ use dkg_engine::bls::{G2Point, ProvenPublicKey, PublicKey, SecretKey, VectorEnco
 use dkg_engine::chain::DkgResult;
 use dkg_engine::chain::log::{
     ChainConfig, ChainEvent, ChainMember, ChainSpec, ConfigError, Entry, LogChain, LogPlace, MAX_CHAIN_ID_BYTES,
-    MAX_ENTRY_BYTES, MAX_VIEWS_IN_EPOCH, Payload, Prefix, Schedule, SignedEntry, SkipReason,
+    MAX_ENTRY_BYTES, MAX_VIEW_MS, MAX_VIEWS_IN_EPOCH, MIN_VIEWS_PER_PHASE, Payload, Prefix, Schedule, SignedEntry,
+    SkipReason,
 };
 use dkg_engine::committee::{Index, NodeId};
 use dkg_engine::epoch::{EpochCounter, EpochPhase, InstanceId, ProtocolEvent, View};
@@ -104,8 +105,8 @@ fn is_sound(spec: &ChainSpec) -> bool {
         && chain_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let Schedule { views_in_epoch, setup_first_view, views_per_phase, poll_step } = *schedule;
     let run_end = u128::from(setup_first_view) + 3 * u128::from(views_per_phase);
-    let schedule = views_per_phase > 0
-        && poll_step > 0
+    let schedule = views_per_phase >= MIN_VIEWS_PER_PHASE
+        && (1..=MAX_VIEWS_IN_EPOCH).contains(&poll_step)
         && views_in_epoch <= MAX_VIEWS_IN_EPOCH
         && run_end < u128::from(views_in_epoch);
     let members = members.len() >= 2
@@ -113,7 +114,7 @@ fn is_sound(spec: &ChainSpec) -> bool {
         && distinct(members.iter().map(|m| m.node_id))
         && distinct(members.iter().map(|m| m.staking_key.key().to_flow_bytes()))
         && distinct(members.iter().map(|m| m.network_key.to_bytes()));
-    name && schedule && *view_ms > 0 && members
+    name && schedule && (1..=MAX_VIEW_MS).contains(view_ms) && members
 }
 
 /// The content of a committee file: sound or refused, the same in any order of members, another chain when anything in it
@@ -136,8 +137,9 @@ pub fn chain_config(data: &[u8]) {
     assert_eq!(ChainConfig::new(rotated).as_ref(), Ok(&config));
     let mut others = vec![spec.clone(); 6];
     others[0].genesis_ms ^= 1;
-    others[1].view_ms = others[1].view_ms.wrapping_mul(2) | 1 << 63;
-    others[2].schedule.poll_step ^= 1 << 40;
+    others[1].view_ms = if spec.view_ms == MAX_VIEW_MS { 1 } else { spec.view_ms + 1 };
+    others[2].schedule.poll_step =
+        if spec.schedule.poll_step == MAX_VIEWS_IN_EPOCH { 1 } else { spec.schedule.poll_step + 1 };
     others[3].vector_encoding = match spec.vector_encoding {
         VectorEncoding::Compressed => VectorEncoding::Uncompressed,
         VectorEncoding::Uncompressed => VectorEncoding::Compressed,
