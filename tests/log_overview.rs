@@ -90,6 +90,16 @@ fn an_overview_says_where_in_the_epoch_the_chain_stands_and_what_the_clock_says(
 }
 
 #[test]
+fn an_overview_says_how_far_the_chain_is_behind_the_clock_or_ahead_of_it() {
+    let mut world = World::new();
+    let mut lag = |view| {
+        world.finalize(view);
+        look(&mut Overviews::default(), &world).clock.lag
+    };
+    assert_eq!([lag(2), lag(6), lag(9)], [4, 0, -3], "the clock is in view 6");
+}
+
+#[test]
 fn an_overview_shows_the_last_entries_and_counts_those_that_are_wrong() {
     let mut world = World::new();
     world.append(b"nonsense".to_vec());

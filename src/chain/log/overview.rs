@@ -52,6 +52,10 @@ pub struct ClockOverview {
     pub view_ms: u64,
     /// The view by the clock at hand.
     pub view: u64,
+    /// By how many views the chain is behind that clock; negative if it is ahead of it. A chain that keeps time is at most
+    /// one or two behind.
+    #[serde(default)]
+    pub lag: i64,
 }
 
 /// A finalized block.
@@ -201,6 +205,7 @@ impl Overviews {
                 genesis_ms: config.begins_at(View(0)),
                 view_ms: config.view_ms(),
                 view: config.view_at(now_ms).0,
+                lag: lag(config.view_at(now_ms), head.view),
             },
             head: HeadOverview { view: head.view.0, position: head.height },
             epoch: EpochOverview {
@@ -225,6 +230,12 @@ impl Overviews {
             recent: recent.iter().map(|(position, bytes)| entry(*position, bytes)).collect(),
         }
     }
+}
+
+/// How far the chain is behind a clock, in views; the furthest that can be named if it is further.
+fn lag(clock: View, head: View) -> i64 {
+    let apart = i64::try_from(clock.0.abs_diff(head.0)).unwrap_or(i64::MAX);
+    if clock < head { -apart } else { apart }
 }
 
 fn phase_name(phase: &EpochPhase, views: &EpochViews, head: View) -> PhaseName {
