@@ -112,6 +112,7 @@ pub mod envelope;
 #[forbid(unsafe_code)]
 pub mod epoch;
 #[forbid(unsafe_code)]
+mod fence;
 pub mod hex;
 #[cfg(feature = "http-server")]
 #[cfg_attr(not(feature = "log-server"), allow(dead_code, unused_imports, reason = "what serves is another feature"))]

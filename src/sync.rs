@@ -37,3 +37,14 @@ mod scheduled;
 pub(crate) use scheduled::{
     Condvar, Mutex, Receiver, Sender, atomic, bounded, catch_panic, now, random, thread, wait_patiently,
 };
+
+/// How much is kept of what a panic says.
+#[cfg_attr(shuttle, allow(dead_code, reason = "a panic is a failed test there"))]
+pub(crate) const MAX_PANIC_BYTES: usize = 400;
+
+/// The first [`MAX_PANIC_BYTES`] of a text, whole characters of it.
+#[cfg(not(shuttle))]
+fn beginning_of(text: &str) -> String {
+    let end = (0..=MAX_PANIC_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use dkg_engine::SecretBytes;
 use dkg_engine::engine::{
-    BrokerTunnel, ControllerFactory, DEFAULT_POLL_STEP, EngineError, EngineEvent, MessagingEngineConfig, Observer,
-    ReactorConfig, ReactorEngine, ReactorParts, WhiteboardConfig,
+    BrokerTunnel, ControllerFactory, DEFAULT_POLL_STEP, EngineError, EngineEvent, MessagingEngineConfig, ReactorConfig,
+    ReactorEngine, ReactorParts, WhiteboardConfig,
 };
 use dkg_engine::epoch::{EpochCounter, EpochPhase, Snapshot, View};
 use dkg_engine::protocol::{Phase, encode_complaint};
@@ -151,25 +151,6 @@ fn a_store_that_fails_stops_the_engine_with_the_reason_and_nothing_it_should_pro
         assert_eq!(said.is_empty(), fails_at == 1);
         assert_eq!(world.nodes[0].reactor.stop(), failure);
     }
-}
-
-#[test]
-fn a_host_that_panics_in_the_engines_thread_is_told_so() {
-    struct Panics;
-    impl Observer for Panics {
-        fn notify(&self, _: &EngineEvent) {
-            panic!("on purpose, in a test");
-        }
-    }
-    let world = World::new(2);
-    let client = Client::new(&world.board, node_id(0));
-    let state = DkgState::new(Arc::new(MemoryStore::new()));
-    let factory = ControllerFactory::new(node_id(0), staking_key(0));
-    let parts = ReactorParts::new(staking_phase(), state, factory, client, BrokerTunnel::new());
-    let reactor = ReactorEngine::new(ReactorParts { observer: Arc::new(Panics), ..parts }).unwrap();
-    reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), setup(&world.committee, 1, View(1)));
-    assert_eq!(reactor.done().wait(), Err(EngineError::Panicked("reactor")));
-    assert_eq!(reactor.stop(), Err(EngineError::Panicked("reactor")));
 }
 
 #[test]

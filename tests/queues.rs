@@ -31,6 +31,17 @@ fn number(message: &PrivateMessage) -> usize {
     u64::from_be_bytes(message.data.expose().try_into().unwrap()) as usize
 }
 
+/// What comes of a push.
+type Pushed = Result<Option<Delivery>, (InboundError, Delivery)>;
+
+fn taken(pushed: Pushed) {
+    assert!(pushed.is_ok());
+}
+
+fn refused(pushed: Pushed) -> InboundError {
+    pushed.err().expect("it is taken").0
+}
+
 fn pop_all(queue: &mut FairQueue) -> Vec<(NodeId, usize)> {
     std::iter::from_fn(|| queue.pop()).map(|waiting| (waiting.from, number(&waiting.message))).collect()
 }
@@ -39,7 +50,7 @@ fn pop_all(queue: &mut FairQueue) -> Vec<(NodeId, usize)> {
 fn full() -> FairQueue {
     let mut queue = FairQueue::new();
     for number in 0..INBOUND_LIMIT {
-        queue.push(delivery(node_id(number / INBOUND_LIMIT_PER_SENDER), message(number))).unwrap();
+        taken(queue.push(delivery(node_id(number / INBOUND_LIMIT_PER_SENDER), message(number))));
     }
     assert_eq!(queue.len(), INBOUND_LIMIT);
     queue
@@ -49,7 +60,7 @@ fn full() -> FairQueue {
 fn senders_are_served_in_turn_and_each_ones_messages_in_their_order() {
     let mut queue = FairQueue::new();
     for (sender, count) in [(1, 0), (1, 1), (1, 2), (3, 0), (2, 0), (2, 1)] {
-        queue.push(delivery(node_id(sender), message(count))).unwrap();
+        taken(queue.push(delivery(node_id(sender), message(count))));
     }
     let order = [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 2)];
     assert_eq!(pop_all(&mut queue), order.map(|(sender, count)| (node_id(sender), count)));
@@ -59,11 +70,11 @@ fn senders_are_served_in_turn_and_each_ones_messages_in_their_order() {
 #[test]
 fn a_sender_that_comes_back_waits_for_its_turn() {
     let mut queue = FairQueue::new();
-    queue.push(delivery(node_id(1), message(0))).unwrap();
-    queue.push(delivery(node_id(2), message(0))).unwrap();
+    taken(queue.push(delivery(node_id(1), message(0))));
+    taken(queue.push(delivery(node_id(2), message(0))));
     assert_eq!(queue.pop().unwrap().from, node_id(1));
-    queue.push(delivery(node_id(1), message(1))).unwrap();
-    queue.push(delivery(node_id(3), message(0))).unwrap();
+    taken(queue.push(delivery(node_id(1), message(1))));
+    taken(queue.push(delivery(node_id(3), message(0))));
     let turns: Vec<NodeId> = pop_all(&mut queue).into_iter().map(|(from, _)| from).collect();
     assert_eq!(turns, [node_id(2), node_id(3), node_id(1)]);
 }
@@ -72,14 +83,14 @@ fn a_sender_that_comes_back_waits_for_its_turn() {
 fn a_flooder_fills_only_its_own_share_of_the_queue() {
     let mut queue = FairQueue::new();
     for count in 0..INBOUND_LIMIT_PER_SENDER {
-        queue.push(delivery(node_id(9), message(count))).unwrap();
+        taken(queue.push(delivery(node_id(9), message(count))));
     }
     for count in 0..5000 {
         let another = message(INBOUND_LIMIT_PER_SENDER + count);
-        assert_eq!(queue.push(delivery(node_id(9), another)), Err(InboundError::SenderFull));
+        assert_eq!(refused(queue.push(delivery(node_id(9), another))), InboundError::SenderFull);
     }
     assert_eq!((queue.len(), queue.dropped()), (INBOUND_LIMIT_PER_SENDER, 5000));
-    queue.push(delivery(node_id(10), message(7))).unwrap();
+    taken(queue.push(delivery(node_id(10), message(7))));
     let served = pop_all(&mut queue);
     assert_eq!(served[1], (node_id(10), 7), "served behind one message of the flooder's, not behind all");
     assert!(served.iter().filter(|(from, _)| *from == node_id(9)).map(|(_, count)| *count).is_sorted());
@@ -88,7 +99,7 @@ fn a_flooder_fills_only_its_own_share_of_the_queue() {
 #[test]
 fn a_full_queue_makes_room_for_a_newcomer_at_the_cost_of_one_that_holds_most() {
     let mut queue = full();
-    queue.push(delivery(node_id(200), message(1))).unwrap();
+    taken(queue.push(delivery(node_id(200), message(1))));
     assert_eq!((queue.len(), queue.dropped()), (INBOUND_LIMIT, 1));
     let served = pop_all(&mut queue);
     assert!(served.contains(&(node_id(200), 1)));
@@ -101,9 +112,9 @@ fn a_full_queue_makes_room_for_a_newcomer_at_the_cost_of_one_that_holds_most() {
 fn a_full_queue_moves_nobody_out_for_a_sender_that_holds_as_much() {
     let mut queue = FairQueue::new();
     for count in 0..4 {
-        (0..250).for_each(|sender| queue.push(delivery(node_id(sender), message(count))).unwrap());
+        (0..250).for_each(|sender| taken(queue.push(delivery(node_id(sender), message(count)))));
     }
-    assert_eq!(queue.push(delivery(node_id(3), message(4))), Err(InboundError::Full));
+    assert_eq!(refused(queue.push(delivery(node_id(3), message(4)))), InboundError::Full);
     let before = queue.dropped();
     // Newcomers rise to what the others hold, and no further.
     let taken = (0..4).filter(|count| queue.push(delivery(node_id(251), message(*count))).is_ok()).count();
@@ -115,7 +126,7 @@ fn a_full_queue_moves_nobody_out_for_a_sender_that_holds_as_much() {
 fn a_message_too_large_to_be_honest_is_refused() {
     let mut queue = FairQueue::new();
     let large = PrivateMessage { data: SecretBytes::new(vec![0; MAX_PRIVATE_BYTES + 1]), ..message(0) };
-    assert_eq!(queue.push(delivery(node_id(1), large)), Err(InboundError::TooLarge));
+    assert_eq!(refused(queue.push(delivery(node_id(1), large))), InboundError::TooLarge);
     assert_eq!((queue.len(), queue.dropped()), (0, 1));
 }
 

@@ -45,31 +45,36 @@ impl FairQueue {
 
     /// Adds a message. One that says the same as one of its sender's that waits takes that one's place.
     ///
+    /// What is let go of (the message that gave way, if one did, or this one) comes back: its receipt is the host's code, and
+    /// who guards this queue with a lock drops it when the lock is free again.
+    ///
     /// # Errors
     /// It is too large, or its sender's or the whole queue's limit is reached.
-    pub fn push(&mut self, delivery: Delivery) -> Result<(), InboundError> {
+    pub fn push(&mut self, mut delivery: Delivery) -> Result<Option<Delivery>, (InboundError, Delivery)> {
         let Delivery { from, message, .. } = &delivery;
         let waiting = self.senders.get_mut(from).into_iter().flatten();
         if let Some(again) = waiting.into_iter().find(|waiting| waiting.message.ct_eq(message)) {
             // Its sender has given up waiting for the first one's receipt, and waits for this one's.
-            again.receipt = delivery.receipt;
-            return Ok(());
+            std::mem::swap(&mut again.receipt, &mut delivery.receipt);
+            return Ok(Some(delivery));
         }
-        let result = self.admit(from, message);
-        match result {
-            Ok(()) => {
+        match self.admit(from, message) {
+            Ok(gave_way) => {
                 self.senders.entry(*from).or_default().push_back(delivery);
                 self.total += 1;
+                Ok(gave_way)
             }
-            Err(_) => self.dropped += 1,
+            Err(error) => {
+                self.dropped += 1;
+                Err((error, delivery))
+            }
         }
-        result
     }
 
-    /// Lets go of all that wait; none of them is confirmed.
-    pub fn clear(&mut self) {
-        self.senders.clear();
+    /// Takes all that wait.
+    pub fn take_all(&mut self) -> Vec<Delivery> {
         self.total = 0;
+        std::mem::take(&mut self.senders).into_values().flatten().collect()
     }
 
     /// Takes the next message: each sender in turn has one taken.
@@ -83,7 +88,8 @@ impl FairQueue {
         Some(delivery)
     }
 
-    fn admit(&mut self, from: &NodeId, message: &PrivateMessage) -> Result<(), InboundError> {
+    /// Whether there is room for a message; comes with what gave way to it.
+    fn admit(&mut self, from: &NodeId, message: &PrivateMessage) -> Result<Option<Delivery>, InboundError> {
         if !message.fits() {
             return Err(InboundError::TooLarge);
         }
@@ -92,14 +98,13 @@ impl FairQueue {
             return Err(InboundError::SenderFull);
         }
         if self.total < INBOUND_LIMIT {
-            return Ok(());
+            return Ok(None);
         }
         let most = self.senders.iter().max_by_key(|(_, queue)| queue.len()).map(|(id, queue)| (*id, queue.len()));
         match most {
             Some((greediest, most)) if most > held + 1 => {
-                self.take(&greediest, VecDeque::pop_back);
                 self.dropped += 1;
-                Ok(())
+                Ok(self.take(&greediest, VecDeque::pop_back))
             }
             _ => Err(InboundError::Full),
         }

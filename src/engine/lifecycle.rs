@@ -229,25 +229,29 @@ pub struct SpawnError {
 pub struct Stuck(pub String);
 
 impl Worker {
-    /// Starts a thread. A panic inside (the host's code runs there too) ends it, and is told to `panicked`.
+    /// Starts a thread. A panic inside ends it, and what it said is told to `panicked`.
     pub(crate) fn spawn(
         name: &str,
         body: impl FnOnce() + Send + 'static,
-        panicked: impl FnOnce() + Send + 'static,
+        panicked: impl FnOnce(String) + Send + 'static,
     ) -> Result<Self, SpawnError> {
         let finished = Signal::new();
         let raise = finished.clone();
         let handle = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                if catch_panic(body).is_none() {
-                    panicked();
+                if let Err(text) = catch_panic(body) {
+                    panicked(text);
                 }
                 raise.raise(());
             })
             .map_err(|error| SpawnError { name: name.to_owned(), reason: error.to_string() })?;
         let (id, handle) = (handle.thread().id(), Mutex::new(Some(handle)));
         Ok(Worker { name: name.to_owned(), id, finished, handle })
+    }
+
+    pub(crate) fn thread_id(&self) -> thread::ThreadId {
+        self.id
     }
 
     /// Whether the thread has ended; then it is joined.

@@ -12,13 +12,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::lifecycle::{Inbox, Mailbox, Received, STOP_LIMIT, SpawnError, Stuck, Worker, inbox};
+use super::host::HostNetwork;
+use super::lifecycle::{Inbox, Mailbox, Received, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
 use super::mail::{DispatcherInput, Job};
 use super::outbox::Outbox;
+use super::reactor::EngineError;
 use super::retry::{MAX_WAIT, RetryPolicy};
 use super::tunnel::BrokerTunnel;
+use crate::fence;
 use crate::network::{Delivery, Inbound, InboundError, Network, NetworkError};
-use crate::sync::{Mutex, catch_panic, now, random};
+use crate::sync::{Mutex, now, random};
 
 /// Inputs the dispatcher's inbox holds at most.
 const DISPATCHER_INBOX: usize = 4096;
@@ -54,10 +57,10 @@ impl MessagingEngineConfig {
 /// Sends and receives private messages; one for the node's life, whatever runs come and go.
 pub struct MessagingEngine {
     inbound: InboundHandle,
-    network: Arc<dyn Network>,
     dispatcher: Mailbox<DispatcherInput>,
     dispatching: Worker,
     calls: Arc<Calls>,
+    done: Signal<Result<(), EngineError>>,
 }
 
 impl MessagingEngine {
@@ -72,18 +75,27 @@ impl MessagingEngine {
     ) -> Result<Self, SpawnError> {
         let (dispatcher, dispatcher_inbox) = inbox(DISPATCHER_INBOX);
         let calls = Arc::new(Calls {
-            network: Arc::clone(&network),
+            network: HostNetwork::new(network),
             dispatcher: dispatcher.clone(),
             threads: Mutex::default(),
         });
         let carried_out = Arc::clone(&calls);
+        let done = Signal::new();
+        let (is_done, has_panicked) = (done.clone(), done.clone());
         let dispatching = Worker::spawn(
             "dkg-dispatch",
-            move || dispatch(&dispatcher_inbox, Outbox::new(config.policy()), &carried_out),
-            || log::error!("the messaging engine's dispatcher has panicked"),
+            move || {
+                dispatch(&dispatcher_inbox, Outbox::new(config.policy()), &carried_out);
+                is_done.raise(Ok(()));
+            },
+            move |text| {
+                let ended = EngineError::Panicked { thread: "messaging engine's dispatcher", text };
+                fence::say(log::Level::Error, &ended);
+                has_panicked.raise(Err(ended));
+            },
         )?;
         let inbound = InboundHandle { tunnel: tunnel.clone(), dispatcher: dispatcher.clone() };
-        let engine = MessagingEngine { inbound, network, dispatcher: dispatcher.clone(), dispatching, calls };
+        let engine = MessagingEngine { inbound, dispatcher: dispatcher.clone(), dispatching, calls, done };
         tunnel.open(true);
         tunnel.connect_dispatcher(dispatcher);
         Ok(engine)
@@ -104,18 +116,26 @@ impl MessagingEngine {
         self.inbound.deliver(delivery)
     }
 
+    /// Raised when the engine sends nothing any more: because it was stopped, or with what has ended it. A host that goes on
+    /// without it is disqualified in every run.
+    pub fn done(&self) -> Signal<Result<(), EngineError>> {
+        self.done.clone()
+    }
+
     /// Stops the threads, whatever they are waiting for, and waits until they have ended.
     ///
     /// # Errors
-    /// The host's network did not return after its shutdown; its thread is left to itself.
-    pub fn stop(&self) -> Result<(), Stuck> {
+    /// What had ended the engine before; or the host's network did not return after its shutdown, and its thread is left to
+    /// itself.
+    pub fn stop(&self) -> Result<(), EngineError> {
         self.dispatcher.stop();
         self.inbound.tunnel.open(false);
-        self.network.shutdown();
+        self.calls.network.shutdown();
         let deadline = now() + STOP_LIMIT;
         // Once it has ended, no call begins any more.
         let dispatching = self.dispatching.join_by(deadline);
-        dispatching.and(self.calls.join_by(deadline))
+        dispatching.and(self.calls.join_by(deadline))?;
+        self.done.get().unwrap_or(Ok(()))
     }
 }
 
@@ -137,16 +157,16 @@ impl Inbound for InboundHandle {
 
 impl Drop for MessagingEngine {
     fn drop(&mut self) {
-        if let Err(stuck) = self.stop() {
-            log::error!("{stuck}");
+        if let Err(error) = self.stop() {
+            fence::say(log::Level::Error, &error);
         }
     }
 }
 
 fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, calls: &Arc<Calls>) {
     let mut under_way: usize = 0;
+    let most = calls.network.calls_at_once();
     loop {
-        let most = calls.network.calls_at_once().max(1);
         while under_way < most
             && !inbox.is_stopped()
             && let Some(job) = outbox.take_due(now())
@@ -174,7 +194,7 @@ fn dispatch(inbox: &Inbox<DispatcherInput>, mut outbox: Outbox, calls: &Arc<Call
 
 /// The calls of the network that are under way, each on a thread of its own.
 struct Calls {
-    network: Arc<dyn Network>,
+    network: HostNetwork,
     dispatcher: Mailbox<DispatcherInput>,
     /// Those that have not ended, as of the last time that somebody has looked.
     threads: Mutex<Vec<Arc<Worker>>>,
@@ -190,13 +210,12 @@ impl Calls {
         let (calls, taken) = (Arc::clone(self), Arc::clone(&handed));
         let body = move || {
             let Some(job) = taken.lock().take() else { return };
-            let sent = catch_panic(|| calls.network.send(&job.outbound.to, &job.outbound.message));
-            let panicked = || Err(NetworkError::Unreachable(job.outbound.to, "the host's network has panicked".into()));
-            let result = sent.unwrap_or_else(panicked);
+            let result = calls.network.send(&job.outbound.to, &job.outbound.message);
             // Who has stopped the engine waits for nothing any more.
             let _ = calls.dispatcher.send(DispatcherInput::Sent { job, result });
         };
-        match Worker::spawn("dkg-send", body, || log::error!("a thread that called the host's network has panicked")) {
+        let panicked = |text| fence::say(log::Level::Error, &format_args!("a sending thread has panicked: {text}"));
+        match Worker::spawn("dkg-send", body, panicked) {
             Ok(thread) => {
                 self.threads.lock().push(Arc::new(thread));
                 Ok(())

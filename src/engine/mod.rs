@@ -40,6 +40,7 @@ mod controller;
 mod core;
 mod event;
 mod held;
+mod host;
 mod inbound;
 mod lifecycle;
 mod mail;

@@ -6,6 +6,7 @@ use super::computer;
 use super::controller::ControllerFactory;
 use super::core::{Core, CoreError, DEFAULT_POLL_STEP, Standing};
 use super::event::{NoObserver, Observer};
+use super::host::{HostClient, HostObserver};
 use super::inbound::INBOUND_LIMIT;
 use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
@@ -18,9 +19,10 @@ use super::whiteboard;
 use crate::bls::Effort;
 use crate::chain::DkgContractClient;
 use crate::epoch::{EpochCommit, EpochCounter, EpochSetup, Header, ProtocolEvent, ProtocolEvents, Snapshot, View};
+use crate::fence;
 use crate::store::{DkgState, KeyCheck, KeyCheckError, KeyHealth, KeyVerdict, SafeKey, SelfTestError, StoreError};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, catch_panic, now};
+use crate::sync::{Mutex, catch_panic, now, thread};
 
 /// Events and pages the reactor's inbox holds; a host that is further ahead waits.
 pub const REACTOR_INBOX: usize = 1024;
@@ -56,9 +58,15 @@ pub enum EngineError {
     /// No whiteboard client was given.
     #[error("a node needs at least one whiteboard client")]
     NoClient,
-    /// A thread panicked: in the host's code, or by a fault of the engine.
-    #[error("the {0} has panicked; see the program's error output")]
-    Panicked(&'static str),
+    /// A thread of the engine panicked, by a fault of the engine or in the host's logger. A panic in any other of the host's
+    /// callbacks costs that call and ends nothing, but for the store's: those are errors of the store.
+    #[error("the {thread} has panicked: {text}; please report it")]
+    Panicked {
+        /// Which one.
+        thread: &'static str,
+        /// What the panic said.
+        text: String,
+    },
 }
 
 /// Settings of a [`ReactorEngine`].
@@ -132,7 +140,9 @@ impl ReactorParts {
 /// finalized, and checks the key when the epoch is committed.
 pub struct ReactorEngine {
     reactor: Mailbox<ReactorInput>,
-    clients: Vec<Arc<dyn DkgContractClient>>,
+    clients: Arc<[HostClient]>,
+    /// The threads that call the host on the reactor's behalf.
+    crew: Vec<thread::ThreadId>,
     worked_off: Arc<AtomicU64>,
     health: Health,
     ready: Signal<Result<(), EngineError>>,
@@ -178,22 +188,23 @@ impl ReactorEngine {
         let (publisher, publisher_inbox) = inbox(BOARD_INBOX);
         let (computer, computer_inbox) = inbox(TASK_INBOX);
         let failure: Signal<EngineError> = Signal::new();
-        let fail = |what: &'static str| {
+        let fail = |thread: &'static str| {
             let (failure, reactor) = (failure.clone(), reactor.clone());
-            move || {
-                failure.raise(EngineError::Panicked(what));
+            move |text| {
+                failure.raise(EngineError::Panicked { thread, text });
                 reactor.stop();
             }
         };
         let ReactorParts { config, snapshot, state, factory, clients, tunnel, randomness, observer } = parts;
-        let mut crew = Crew { poller, publisher, computer, clients: clients.clone(), workers: Vec::new() };
+        let (clients, observer) = (HostClient::all(clients), HostObserver::new(observer));
+        let mut crew = Crew { poller, publisher, computer, clients: Arc::clone(&clients), workers: Vec::new() };
         let reading = {
-            let (clients, reactor) = (clients.clone(), reactor.clone());
+            let (clients, reactor) = (Arc::clone(&clients), reactor.clone());
             move || whiteboard::poll(&poller_inbox, &clients, config.whiteboard, &reactor)
         };
         crew.workers.push(Worker::spawn("dkg-poller", reading, fail("whiteboard poller"))?);
         let posting = {
-            let clients = clients.clone();
+            let clients = Arc::clone(&clients);
             move || whiteboard::publish(&publisher_inbox, &clients, config.whiteboard)
         };
         crew.workers.push(Worker::spawn("dkg-publisher", posting, fail("whiteboard publisher"))?);
@@ -202,6 +213,7 @@ impl ReactorEngine {
             move || computer::compute(&computer_inbox, &reactor)
         };
         crew.workers.push(Worker::spawn("dkg-compute", computing, fail("computing thread"))?);
+        let crew_ids = crew.workers.iter().map(Worker::thread_id).collect();
         tunnel.connect_reactor(reactor.clone());
         let (worked_off, health) = (Arc::<AtomicU64>::default(), Health::default());
         let (ready, done) = (Signal::new(), Signal::new());
@@ -217,23 +229,28 @@ impl ReactorEngine {
         };
         let (is_ready, is_done) = (ready.clone(), done.clone());
         let body = move || {
-            // The host's store and observer run in here. Whatever becomes of them, the other threads are ended in order.
+            // Whatever becomes of it, the other threads are ended in order.
             let ran = catch_panic(|| runner.run(&reactor_inbox, snapshot, &is_ready))
-                .unwrap_or(Err(EngineError::Panicked("reactor")));
+                .unwrap_or_else(|text| Err(EngineError::Panicked { thread: "reactor", text }));
             drop(reactor_inbox);
             let stopped = runner.crew.stop();
             drop(runner);
             let result = ran.and(failure.get().map_or(Ok(()), Err)).and(stopped.map_err(EngineError::from));
             if let Err(error) = &result {
-                log::error!("the DKG engine has stopped for good: {error}");
+                fence::say(log::Level::Error, &format_args!("the DKG engine has stopped for good: {error}"));
             }
             is_ready.raise(result.clone());
             is_done.raise(result);
         };
-        let is_done = done.clone();
-        let panicked = move || is_done.raise(Err(EngineError::Panicked("reactor")));
+        let (is_ready, is_done) = (ready.clone(), done.clone());
+        let panicked = move |text| {
+            let error = EngineError::Panicked { thread: "reactor", text };
+            is_ready.raise(Err(error.clone()));
+            is_done.raise(Err(error));
+        };
+        let crew = crew_ids;
         let worker = Worker::spawn("dkg-reactor", body, panicked)?;
-        Ok(ReactorEngine { reactor, clients, worked_off, health, ready, done, worker })
+        Ok(ReactorEngine { reactor, clients, crew, worked_off, health, ready, done, worker })
     }
 
     /// Raised when the engine has dealt with where the chain stood at its start; or with what kept it from that.
@@ -272,14 +289,17 @@ impl ReactorEngine {
     }
 
     /// Stops the engine, whatever its threads are waiting for, and waits until they have ended. A second call returns the
-    /// same.
+    /// same. Called by the host's code on one of these threads it does not wait: they end when that code has returned, and
+    /// then [`done`](Self::done) is raised.
     ///
     /// # Errors
     /// What had stopped the engine for good before; or a whiteboard client that does not return after its shutdown.
     pub fn stop(&self) -> Result<(), EngineError> {
         self.reactor.stop();
-        for client in &self.clients {
-            client.shutdown();
+        self.clients.iter().for_each(HostClient::shutdown);
+        // On one of these the host's code is being called, which has to return before they end.
+        if self.crew.contains(&thread::current().id()) {
+            return Ok(());
         }
         // The reactor itself waits up to one limit for the threads it commands.
         self.worker.join_by(now() + STOP_LIMIT + STOP_LIMIT / 10)?;
@@ -290,7 +310,7 @@ impl ReactorEngine {
 impl Drop for ReactorEngine {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
-            log::error!("{error}");
+            fence::say(log::Level::Error, &error);
         }
     }
 }
@@ -300,7 +320,7 @@ struct Crew {
     poller: Mailbox<PollerInput>,
     publisher: Mailbox<PublisherInput>,
     computer: Mailbox<(TaskId, Box<Task>)>,
-    clients: Vec<Arc<dyn DkgContractClient>>,
+    clients: Arc<[HostClient]>,
     workers: Vec<Worker>,
 }
 
@@ -309,7 +329,7 @@ impl Crew {
         self.poller.stop();
         self.publisher.stop();
         self.computer.stop();
-        self.clients.iter().for_each(|client| client.shutdown());
+        self.clients.iter().for_each(HostClient::shutdown);
         let deadline = now() + STOP_LIMIT;
         self.workers.drain(..).map(|worker| worker.join_by(deadline)).fold(Ok(()), Result::and)
     }
@@ -329,7 +349,7 @@ struct Runner {
     core: Core,
     state: DkgState,
     tunnel: BrokerTunnel,
-    observer: Arc<dyn Observer>,
+    observer: HostObserver,
     crew: Crew,
     worked_off: Arc<AtomicU64>,
     key_check: Option<KeyCheck>,

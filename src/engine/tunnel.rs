@@ -49,21 +49,25 @@ impl BrokerTunnel {
 
     /// Puts a message that has arrived where the reactor finds it.
     pub(super) fn arrived(&self, delivery: Delivery) -> Result<(), InboundError> {
-        match &mut *self.0.inbound.lock() {
-            Waiting { closed: true, .. } => return Err(InboundError::Stopped),
-            Waiting { queue, .. } => queue.push(delivery)?,
+        let pushed = {
+            let mut waiting = self.0.inbound.lock();
+            if waiting.closed { Err((InboundError::Stopped, delivery)) } else { waiting.queue.push(delivery) }
+        };
+        // What has been let go of is dropped here, where the lock is free: its receipt is the host's code.
+        match pushed {
+            Ok(_gave_way) => self.wake_reactor(),
+            Err((error, _refused)) => return Err(error),
         }
-        self.wake_reactor();
         Ok(())
     }
 
     /// Takes messages, or refuses them and lets go of those that wait: nobody is left waiting for a receipt.
     pub(super) fn open(&self, open: bool) {
-        let mut waiting = self.0.inbound.lock();
-        waiting.closed = !open;
-        if !open {
-            waiting.queue.clear();
-        }
+        let _let_go = {
+            let mut waiting = self.0.inbound.lock();
+            waiting.closed = !open;
+            if open { Vec::new() } else { waiting.queue.take_all() }
+        };
     }
 
     /// Makes the reactor look for messages that have arrived.

@@ -3,20 +3,18 @@
 //! Each keeps its own choice of client and its own backoff. What is read next, when a try is due and when it is given up is
 //! decided by [`Poller`] and [`Publisher`]; the threads wait and call the client.
 
-use std::sync::Arc;
-
+use super::host::HostClient;
 use super::lifecycle::{Inbox, Mailbox, Received};
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::poller::{Poller, READ_PAGE};
 use super::publisher::{Publication, Publisher};
 use super::retry::WhiteboardConfig;
-use crate::chain::DkgContractClient;
 use crate::sync::{now, random};
 
 /// The poller's thread.
 pub(super) fn poll(
     inbox: &Inbox<PollerInput>,
-    clients: &[Arc<dyn DkgContractClient>],
+    clients: &[HostClient],
     config: WhiteboardConfig,
     reactor: &Mailbox<ReactorInput>,
 ) {
@@ -30,7 +28,7 @@ pub(super) fn poll(
         }
         let Some(call) = poller.due(now()) else { continue };
         let Some(client) = clients.get(call.client) else { continue };
-        let result = client.read_broadcast(call.from_index, &call.as_of, READ_PAGE);
+        let result = client.read(call.from_index, &call.as_of, READ_PAGE);
         if inbox.is_stopped() {
             return;
         }
@@ -42,7 +40,7 @@ pub(super) fn poll(
 }
 
 /// The publisher's thread.
-pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContractClient>], config: WhiteboardConfig) {
+pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[HostClient], config: WhiteboardConfig) {
     let mut publisher = Publisher::new(clients.len(), config);
     loop {
         match inbox.receive(publisher.next_due(now())) {
@@ -54,7 +52,7 @@ pub(super) fn publish(inbox: &Inbox<PublisherInput>, clients: &[Arc<dyn DkgContr
         let Some(client) = clients.get(client) else { continue };
         let result = match publication {
             Publication::Post(content) => client.broadcast(content),
-            Publication::Submission(result) => client.submit_result(instance, result),
+            Publication::Submission(result) => client.submit(instance, result),
         };
         if inbox.is_stopped() {
             return;

@@ -75,7 +75,7 @@ pub trait Network: Send + Sync {
     /// See [`NetworkError`]; the message is then sent again later.
     fn send(&self, to: &NodeId, message: &PrivateMessage) -> Result<(), NetworkError>;
 
-    /// How many calls of [`send`](Self::send) may be under way at once; each has a thread to block. One for every peer, so that
+    /// How many calls of [`send`](Self::send) may be under way at once, asked when the engine starts; each has a thread to block. One for every peer, so that
     /// none holds up another, unless the network knows better.
     fn calls_at_once(&self) -> usize {
         MAX_MEMBERS

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::fence;
 use crate::sync::{Receiver, Sender, bounded, now};
 
 /// Goes with a message from the network to the engine. Settled once: [`confirmed`](Self::confirm) when the message has been
@@ -11,8 +12,8 @@ use crate::sync::{Receiver, Sender, bounded, now};
 pub struct Receipt(Option<Box<dyn FnOnce(bool) + Send>>);
 
 impl Receipt {
-    /// A receipt that tells `settled` whether the message has been taken. It is called on a thread of the engine: it must
-    /// return at once, and not call the engine.
+    /// A receipt that tells `settled` whether the message has been taken. It is called on a thread of the engine, with none of
+    /// the engine's locks held: it must return at once. If it panics, nothing but this word is lost.
     pub fn new(settled: impl FnOnce(bool) + Send + 'static) -> Self {
         Receipt(Some(Box::new(settled)))
     }
@@ -40,7 +41,7 @@ impl Receipt {
 
     fn settle(&mut self, taken: bool) {
         if let Some(settled) = self.0.take() {
-            settled(taken);
+            fence::call_promptly("receipt", || settled(taken));
         }
     }
 }
@@ -74,7 +75,11 @@ pub struct Answer {
 impl Answer {
     /// Whether the message has been taken; waits for the answer, but not longer than `limit`.
     pub fn wait(&self, limit: Duration) -> bool {
-        self.receiver.recv_deadline(now() + limit) == Ok(Word::Taken)
+        let word = match now().checked_add(limit) {
+            Some(deadline) => self.receiver.recv_deadline(deadline).ok(),
+            None => self.receiver.recv().ok(),
+        };
+        word == Some(Word::Taken)
     }
 
     /// What ends a wait from elsewhere, as if the message had not been taken.

@@ -18,8 +18,8 @@ use crate::chain::log::{
     ChainNode, Clock, CommitteeFile, FollowError, Follower, LogChain, LogCopy, LogError, LogHost, LogPlace,
 };
 use crate::engine::{
-    BrokerTunnel, ControllerFactory, MessagingEngine, MessagingEngineConfig, OsRandomness, Randomness, ReactorConfig,
-    ReactorEngine, ReactorParts, Signal, WhiteboardConfig,
+    BrokerTunnel, ControllerFactory, EngineError, MessagingEngine, MessagingEngineConfig, OsRandomness, Randomness,
+    ReactorConfig, ReactorEngine, ReactorParts, Signal, WhiteboardConfig,
 };
 use crate::epoch::View;
 use crate::network::Network;
@@ -200,7 +200,7 @@ impl Drop for TellEnd<'_> {
 fn live(shared: &Arc<Shared>, parts: Parts, stopped: &Receiver<()>) -> Result<(), NodeError> {
     let Parts { identity, config, tunnel, messaging } = parts;
     let outcome = match catch_up(shared, stopped) {
-        Ok(true) => run(shared, identity, config, tunnel, stopped),
+        Ok(true) => run(shared, identity, config, tunnel, &messaging.done(), stopped),
         Ok(false) => Ok(()),
         Err(error) => Err(error.into()),
     };
@@ -237,6 +237,7 @@ fn run(
     identity: Identity,
     config: ReactorConfig,
     tunnel: BrokerTunnel,
+    messaging: &Signal<Result<(), EngineError>>,
     stopped: &Receiver<()>,
 ) -> Result<(), NodeError> {
     let snapshot = shared.chain.replica().lock().snapshot();
@@ -263,7 +264,7 @@ fn run(
         .map_err(|error| NodeError::System("thread", error.to_string()))?;
     *shared.stage.lock() = Stage::Running;
     let outcome = loop {
-        if let Some(ended) = reactor.done().get() {
+        if let Some(ended) = reactor.done().get().or_else(|| messaging.get()) {
             break ended.map_err(NodeError::from);
         }
         if let Some(error) = follower.failure() {

@@ -19,6 +19,7 @@ pub mod eip2335;
 #[cfg(feature = "file-store")]
 pub mod file;
 mod health;
+mod host;
 mod id;
 mod journal;
 mod memory;
@@ -52,6 +53,8 @@ pub use share_file::ShareFileError;
 pub(crate) use share_file::{read_text, write_new};
 
 use std::sync::Arc;
+
+use host::HostStore;
 
 use crate::bls::Index;
 use crate::epoch::EpochCounter;
@@ -158,14 +161,14 @@ pub trait Store: Send + Sync {
 /// two `DkgState`s of one store, one is made, and the other is judged again by what is stored then.
 #[derive(Clone)]
 pub struct DkgState {
-    store: Arc<dyn Store>,
+    store: Arc<HostStore>,
     kept_epochs: u64,
 }
 
 impl DkgState {
     /// The key states kept in `store`; keys are erased after [`KEPT_EPOCHS`], see [`keeping`](Self::keeping).
     pub fn new(store: Arc<dyn Store>) -> Self {
-        DkgState { store, kept_epochs: KEPT_EPOCHS }
+        DkgState { store: Arc::new(HostStore::new(store)), kept_epochs: KEPT_EPOCHS }
     }
 
     /// What is recorded of an epoch; an epoch never heard of is `Uninitialized`.

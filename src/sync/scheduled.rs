@@ -140,8 +140,8 @@ pub(crate) fn wait_patiently<T>(condition: &Condvar, guard: &mut MutexGuard<'_, 
 }
 
 /// Runs `body`. A panic is a test that has failed, and is not caught.
-pub(crate) fn catch_panic<R>(body: impl FnOnce() -> R) -> Option<R> {
-    Some(body())
+pub(crate) fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, String> {
+    Ok(body())
 }
 
 /// A channel for at most `limit` messages, as crossbeam's: its sides, made of this scheduler's lock and conditions.

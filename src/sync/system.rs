@@ -26,7 +26,16 @@ pub(crate) fn wait_patiently<T>(condition: &Condvar, guard: &mut MutexGuard<'_, 
     condition.wait_until(guard, deadline).timed_out()
 }
 
-/// Runs `body`; `None` if it has panicked.
-pub(crate) fn catch_panic<R>(body: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(body)).ok()
+/// Runs `body`; if it panics, what that said, at most [`MAX_PANIC_BYTES`](super::MAX_PANIC_BYTES) of it.
+pub(crate) fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = super::beginning_of(text.unwrap_or("without a word"));
+        // What it carries is the host's as well, destructor included.
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(another);
+        }
+        text
+    })
 }

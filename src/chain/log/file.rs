@@ -567,7 +567,7 @@ enum Trouble {
 
 /// Calls the database. It panics where it trusts what it reads, and what it reads may be damaged.
 fn checked<T>(path: &Path, call: impl FnOnce() -> Result<T, Trouble>) -> Result<T, FileLogError> {
-    let outcome = catch_panic(call).unwrap_or_else(|| Err(Trouble::Damaged("it cannot be made sense of".to_owned())));
+    let outcome = catch_panic(call).unwrap_or_else(|_| Err(Trouble::Damaged("it cannot be made sense of".to_owned())));
     outcome.map_err(|trouble| match trouble {
         Trouble::InUse => FileLogError::InUse(path.to_owned()),
         Trouble::Io(error) => at(path, &error),

@@ -51,7 +51,7 @@ fn the_scheduler_finds_a_wake_up_that_falls_between_looking_and_waiting() {
 #[should_panic(expected = "an assertion in the host's code")]
 fn what_fails_on_an_engines_thread_fails_the_test() {
     explore(10, || {
-        let worker = Worker::spawn("worker", || panic!("an assertion in the host's code"), || {}).unwrap();
+        let worker = Worker::spawn("worker", || panic!("an assertion in the host's code"), |_| {}).unwrap();
         assert_eq!(worker.join_by(now() + STOP_LIMIT), Ok(()));
     });
 }
@@ -217,7 +217,7 @@ fn all_who_wait_for_a_thread_wait_until_it_has_ended() {
                 ended.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let worker = Arc::new(Worker::spawn("worker", body, || {}).unwrap());
+        let worker = Arc::new(Worker::spawn("worker", body, |_| {}).unwrap());
         let stop = |_| {
             let (mailbox, worker, ended) = (mailbox.clone(), worker.clone(), ended.clone());
             thread::spawn(move || {

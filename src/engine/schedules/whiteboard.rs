@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{block, node, run};
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::engine::WhiteboardConfig;
+use crate::engine::host::HostClient;
 use crate::engine::lifecycle::{Inbox, Mailbox, Received, inbox};
 use crate::engine::mail::{PollerInput, PublisherInput, ReactorInput};
 use crate::engine::whiteboard::{poll, publish};
@@ -53,8 +54,8 @@ impl Board {
         })
     }
 
-    fn clients(self: &Arc<Self>) -> Vec<Arc<dyn DkgContractClient>> {
-        vec![self.clone(), self.clone()]
+    fn clients(self: &Arc<Self>) -> Arc<[HostClient]> {
+        HostClient::all(vec![self.clone(), self.clone()])
     }
 }
 

@@ -109,7 +109,11 @@ impl World {
                         receipt.confirm();
                         None
                     } else {
-                        process.private.push(Delivery { from, message, receipt }).err().map(|error| error.to_string())
+                        process
+                            .private
+                            .push(Delivery { from, message, receipt })
+                            .err()
+                            .map(|(error, _)| error.to_string())
                     }
                 }
             },

@@ -163,7 +163,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        if catch_panic(|| drop(inner)).is_none() {
+        if catch_panic(|| drop(inner)).is_err() {
             log::error!("{}", FileError::Panicked(self.path.clone()));
         }
     }
@@ -191,7 +191,7 @@ fn decode(bytes: &[u8]) -> Option<Encoded> {
 /// Runs the database's code; what it makes of a damaged file may be a panic.
 fn guard<T>(path: &Path, body: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, FileError> {
     match catch_panic(body) {
-        Some(result) => result.map_err(|error| FileError::from_redb(path, error)),
-        None => Err(FileError::Panicked(path.to_owned())),
+        Ok(result) => result.map_err(|error| FileError::from_redb(path, error)),
+        Err(_) => Err(FileError::Panicked(path.to_owned())),
     }
 }
