@@ -79,6 +79,8 @@ fn an_overview_says_where_in_the_epoch_the_chain_stands_and_what_the_clock_says(
     }
     let seen = look(&mut overviews, &world);
     assert_eq!((seen.epoch.phase, seen.epoch.has_keys), (PhaseName::Committed, false));
+    assert_eq!(seen.run.missing.len(), seen.n, "who has not dealt has not when the run is over, either");
+    assert_eq!(look(&mut Overviews::default(), &world), seen, "whenever one begins to look");
     assert_eq!((seen.head.view, seen.clock.view, seen.clock.now_ms), (13, 6, NOW_MS), "650 ms after genesis");
     assert_eq!((seen.epoch.setup_first, seen.epoch.phase_finals), (5, [7, 10, 13]));
     assert_eq!(seen.members[0].last_tick, 13);

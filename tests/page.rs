@@ -60,8 +60,10 @@ fn a_node_and_a_log_server_show_the_phase_who_is_missing_and_how_the_keys_are() 
     let up = [0, 1, 2];
     up.iter().for_each(|member| committee.start(*member));
     let missing = committee.index(3);
-    let all_but_one =
-        |status: &Status| status.chain.epoch.phase == PhaseName::Sharing && status.chain.run.missing.len() == 1;
+    let all_but_one = |status: &Status| {
+        let dealt = status.chain.epoch.phase == PhaseName::Sharing && status.chain.run.missing.len() == 1;
+        dealt && status.seen.iter().filter(|seen| seen.is_down).count() == 1
+    };
     committee.wait_until("the others' dealing", &up, all_but_one);
     let (node, _) = open(&format!("http://{}:7080/", committee.ip(0)));
     let me = committee.index(0);
@@ -69,6 +71,9 @@ fn a_node_and_a_log_server_show_the_phase_who_is_missing_and_how_the_keys_are() 
         &node,
         &[
             "processes",
+            "DEGRADED",
+            &format!("not heard of: member {missing} for"),
+            &format!("start member {missing}, or see"),
             &format!("member {me}, committee file"),
             "Epoch 0: sharing",
             "next, epoch 1: pending",
@@ -130,7 +135,10 @@ fn what_is_hostile_in_a_status_stays_text_and_the_page_asks_for_nothing_else() {
     const HOSTILE: &str =
         "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>";
     let mut status = status();
-    status["trouble"] = HOSTILE.into();
+    status["verdict"] = serde_json::json!({
+        "level": HOSTILE,
+        "findings": [{ "level": HOSTILE, "about": HOSTILE, "what": HOSTILE, "to_do": HOSTILE }],
+    });
     status["chain_id"] = HOSTILE.into();
     status["members"][1]["address"] = HOSTILE.into();
     status["members"][1]["node_id"] = HOSTILE.into();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use dkg_engine::committee::Index;
-use dkg_engine::node::{Answer, NodeConfig, Request, Stage, Status, admin_socket, ask};
+use dkg_engine::node::{Answer, Level, NodeConfig, Request, Stage, Status, admin_socket, ask};
 
 use super::outcome::{Failure, conclude, write_json, wrong};
 
@@ -19,14 +19,15 @@ const SHORT: usize = 12;
 
 /// Show where a running node stands: the chain, the run, the other members, and its keys.
 ///
-/// Exit codes: 0 where all is well, 1 where the node is in trouble, a key is missing or wrong, or no node runs.
+/// First comes the verdict: OK, DEGRADED, STARTING or HALTED, with a line for each thing that is not as it should be, and what
+/// to do about it. Exit codes: 0 where it is OK, 1 for any other verdict, or where no node runs, 2 for bad usage.
 #[derive(Args)]
 pub(super) struct Options {
     /// The node's configuration.
     #[arg(long, value_name = "FILE", default_value = "node.toml")]
     config: PathBuf,
 
-    /// Wait for so many seconds until the node runs and nothing is wrong.
+    /// Wait for so many seconds until the verdict is OK.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait: u64,
 
@@ -46,15 +47,15 @@ impl Options {
         let deadline = Instant::now() + Duration::from_secs(self.wait);
         let status = loop {
             let status = look(&config);
-            let is_up = status.as_ref().is_ok_and(|status| status.stage == Stage::Running && is_well(status));
-            if is_up || Instant::now() >= deadline {
+            let is_well = status.as_ref().is_ok_and(|status| status.verdict.level == Level::Ok);
+            if is_well || Instant::now() >= deadline {
                 break status?;
             }
             std::thread::sleep(LOOK_AGAIN.min(deadline.saturating_duration_since(Instant::now())));
         };
         let mut out = io::stdout().lock();
         if self.json { write_json(&mut out, &*status) } else { show(&mut out, &status) }.map_err(wrong)?;
-        Ok(is_well(&status))
+        Ok(status.verdict.level == Level::Ok)
     }
 }
 
@@ -66,11 +67,6 @@ fn look(config: &NodeConfig) -> Result<Box<Status>, Failure> {
     }
 }
 
-fn is_well(status: &Status) -> bool {
-    let keys = status.keys.iter().flat_map(|keys| [Some(&keys.current), keys.next.as_ref()]).flatten();
-    status.stage != Stage::Stopped && status.trouble.is_none() && !keys.into_iter().any(|key| key.status.is_bad())
-}
-
 fn show(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let Status { chain, keys, run_here, .. } = status;
     let stage = match status.stage {
@@ -78,10 +74,12 @@ fn show(out: &mut impl Write, status: &Status) -> io::Result<()> {
         Stage::Running => "running",
         Stage::Stopped => "stopped",
     };
-    writeln!(out, "node     {} (member {} of {}), {stage}", short(&status.node_id), status.index, chain.n)?;
-    if let Some(trouble) = &status.trouble {
-        writeln!(out, "TROUBLE  {trouble}")?;
+    writeln!(out, "{}", status.verdict.level)?;
+    for finding in &status.verdict.findings {
+        writeln!(out, "{:<8} {}: {finding}", finding.level.to_string(), finding.about.name())?;
     }
+    writeln!(out)?;
+    writeln!(out, "node     {} (member {} of {}), {stage}", short(&status.node_id), status.index, chain.n)?;
     writeln!(out, "chain    {}, committee file {}", chain.chain_id, short(&chain.committee))?;
     writeln!(
         out,
@@ -130,8 +128,17 @@ fn show(out: &mut impl Write, status: &Status) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "{:>6}  {:<13}  {:<22} {:<6} {:<6} {:<10} {:<10} {:>9}  {:<11} verdict or last error",
-        "member", "node id", "address", "dealt", "share", "complaints", "submitted", "last tick", "link in/out"
+        "{:>6}  {:<13}  {:<22} {:<6} {:<6} {:<10} {:<10} {:>9}  {:<9} {:<11} verdict or last error",
+        "member",
+        "node id",
+        "address",
+        "dealt",
+        "share",
+        "complaints",
+        "submitted",
+        "last tick",
+        "heard of",
+        "link in/out"
     )?;
     for (member, seen) in chain.members.iter().zip(&status.seen) {
         let yes = |yes: bool| if yes { "yes" } else { "-" };
@@ -139,10 +146,15 @@ fn show(out: &mut impl Write, status: &Status) -> io::Result<()> {
             None => "this node".to_owned(),
             Some(link) => format!("{}/{}", yes(link.inbound), yes(link.outbound)),
         };
+        let heard = match seen.silent_ms {
+            Some(silent) if seen.is_down => format!("{} s ago", silent / 1000),
+            Some(_) => "yes".to_owned(),
+            None => String::new(),
+        };
         let error = seen.link.as_ref().and_then(|link| link.last_error.clone());
         writeln!(
             out,
-            "{:>6}  {:<13}  {:<22} {:<6} {:<6} {:<10} {:<10} {:>9}  {link:<11} {}",
+            "{:>6}  {:<13}  {:<22} {:<6} {:<6} {:<10} {:<10} {:>9}  {heard:<9} {link:<11} {}",
             member.index,
             short(&member.node_id),
             member.address,

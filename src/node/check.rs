@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::Identity;
 use super::links::{OffsetClock, tcp_config};
 use super::probe::{PeerCheck, probe};
-use super::{Answer, NodeConfig, NodeError, Request, Stage, admin_socket, ask, host};
+use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, host};
 use crate::chain::log::{
     AppendError, ChainConfig, ChainNode, Clock, CommitteeFile, FollowError, HttpLog, HttpLogConfig, LogChain, LogError,
     LogHost, LogPlace, Payload,
@@ -124,19 +124,27 @@ fn item(what: &str, found: Result<String, String>) -> CheckItem {
 fn running(socket: &Path, deadline: Instant) -> Result<String, String> {
     loop {
         let found = match ask(socket, &Request::Status) {
-            Ok(Answer::Status(status)) => match (status.stage, status.trouble) {
-                (Stage::Running, None) => {
-                    Ok(format!("it runs, and has read {} entries of the log", status.chain.entries))
+            Ok(Answer::Status(status)) => {
+                let read = format!("it runs, and has read {} entries of the log", status.chain.entries);
+                match status.verdict.findings.iter().find(|finding| stands_in_the_way(finding.about)) {
+                    Some(finding) => Err(finding.to_string()),
+                    None => Ok(read),
                 }
-                (_, Some(trouble)) => Err(trouble),
-                (_, None) => Err("it runs, and does not follow the chain yet".to_owned()),
-            },
+            }
             other => Err(format!("it does not answer as it should: {other:?}")),
         };
         if found.is_ok() || Instant::now() >= deadline {
             return found;
         }
         std::thread::sleep(ASK_AGAIN.min(deadline.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// Whether a ceremony cannot begin with it. The other members are asked one by one, and a run makes new keys.
+fn stands_in_the_way(about: Subject) -> bool {
+    match about {
+        Subject::Node | Subject::Views | Subject::Clock | Subject::Log => true,
+        Subject::Members | Subject::Keys | Subject::Exposure => false,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a running node answers whoever asks it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -8,15 +10,17 @@ use super::admin::Desk;
 use super::diary::Diary;
 use super::host::Trouble;
 use super::probe::probe;
+use super::pulse::{Pulse, Sign};
 use super::results::Results;
 use super::signing::{PublicResult, SignatureShare};
 use super::status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
+use super::verdict::{Facts, Verdict};
 use super::{Answer, Request};
 use crate::chain::log::{ChainConfig, ChainNode, Clock, FileLog, LogHost, Overviews, RECENT_ENTRIES};
 use crate::committee::{Index, NodeId};
 use crate::epoch::EpochPhase;
 use crate::hex;
-use crate::network::tcp::TcpNetwork;
+use crate::network::tcp::{PeerStatus, TcpNetwork};
 use crate::store::DkgState;
 
 /// What the node's own thread and whoever asks for its status have in common.
@@ -37,10 +41,60 @@ pub(super) struct Shared {
     pub(super) trouble: Trouble,
     pub(super) overviews: Mutex<Overviews>,
     pub(super) stage: Mutex<Stage>,
+    /// What has stopped the node by itself.
+    pub(super) ended: Mutex<Option<String>>,
+    pub(super) pulse: Mutex<Pulse>,
+    /// Where the pulse's time begins.
+    pub(super) since: Instant,
 }
 
 impl Shared {
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// From now on the node follows the chain.
+    pub(super) fn running(&self) {
+        self.pulse.lock().begin(self.elapsed_ms());
+        *self.stage.lock() = Stage::Running;
+    }
+
+    /// Takes note of who is heard of, and whether views become final. To be called often.
+    pub(super) fn look(&self) {
+        let links = self.links();
+        let (head, sequences) = {
+            let chain = self.chain.replica().lock();
+            let others = links.iter().map(|(member, _)| chain.last_sequence(*member));
+            (chain.header().view, others.collect::<Vec<_>>())
+        };
+        let signs = links.iter().zip(sequences).map(|((member, link), sequence)| Sign {
+            member: *member,
+            sequence,
+            linked: link.as_ref().is_some_and(|link| link.inbound || link.outbound),
+        });
+        self.pulse.lock().look(self.elapsed_ms(), head, signs);
+    }
+
+    /// For how long views have stood still, and each other member has been silent; nothing of it before the node runs.
+    fn silence(&self, stage: Stage) -> (u64, Vec<(Index, u64)>) {
+        if stage != Stage::Running {
+            return (0, Vec::new());
+        }
+        let (pulse, now_ms) = (self.pulse.lock(), self.elapsed_ms());
+        let others = Index::all(self.config.committee().size()).filter(|index| *index != self.me);
+        (pulse.still_ms(now_ms), others.map(|member| (member, pulse.silent_ms(member, now_ms))).collect())
+    }
+
+    /// The other members, and how this node is joined to them.
+    fn links(&self) -> Vec<(Index, Option<PeerStatus>)> {
+        let mut peers = self.network.peers();
+        let others = self.config.committee().iter().filter(|(index, _)| *index != self.me);
+        let mut link = |node_id| Some(peers.swap_remove(peers.iter().position(|peer| peer.node_id == node_id)?));
+        others.map(|(index, member)| (index, link(member.node_id))).collect()
+    }
+
     pub(super) fn status(&self) -> Status {
+        self.look();
         // A copy, so that the chain is not held up while the rest is put together.
         let chain = self.chain.replica().lock().clone();
         let now_ms = self.clock.now_ms();
@@ -53,33 +107,55 @@ impl Shared {
         let notes = self.diary.run(epoch);
         let in_progress = notes.qualified.is_none() && chain.contract().is_running();
         let shares_from = in_progress.then(|| self.state.shares_kept(epoch).unwrap_or_default());
-        let peers = self.network.peers();
-        let seen = self.config.committee().iter().map(|(index, member)| {
-            let link = peers.iter().find(|peer| peer.node_id == member.node_id).cloned();
-            SeenMember::of(index, self.me, &notes, shares_from.as_deref(), link)
+        let stage = *self.stage.lock();
+        let (still_ms, silence_ms) = self.silence(stage);
+        let links: BTreeMap<Index, PeerStatus> =
+            self.links().into_iter().filter_map(|(index, link)| Some((index, link?))).collect();
+        let seen = Index::all(self.config.committee().size()).map(|index| {
+            let silent_ms = silence_ms.iter().find(|(member, _)| *member == index).map(|(_, silent)| *silent);
+            let link = links.get(&index).cloned();
+            SeenMember::of(index, self.me, &notes, shares_from.as_deref(), link, silent_ms, self.config.view_ms())
         });
+        let seen = seen.collect();
         let next = match chain.phase() {
             EpochPhase::Committed(commit) => Some(commit),
             EpochPhase::Staking | EpochPhase::Setup(_) => None,
         };
         let results = chain.past_keys().chain(chain.keys()).chain(&next);
-        let stage = *self.stage.lock();
         let health = || {
             let running = in_progress.then_some(epoch);
             let current = chain.epoch().epoch;
             let health = self.state.health(current, chain.keys(), next.as_ref(), &self.node_id, running);
             health.ok().map(|(current, next)| KeysStatus { current, next })
         };
+        // Before that, the chain at hand is an old one.
+        let keys = if stage == Stage::Running { health() } else { None };
+        let trouble = self.trouble.lock().clone();
+        let verdict = Verdict::of(&Facts {
+            stage,
+            ended: self.ended.lock().clone(),
+            threshold: self.config.committee().threshold(),
+            size: self.config.committee().size(),
+            view_ms: self.config.view_ms(),
+            until_genesis_ms: overview.clock.genesis_ms.saturating_sub(now_ms),
+            lag_views: overview.clock.lag,
+            still_ms,
+            silence_ms,
+            log_trouble: trouble.clone(),
+            has_keys: overview.epoch.has_keys || overview.epoch.counter == 0,
+            keys: keys.iter().flat_map(|keys| [Some(keys.current.clone()), keys.next.clone()]).flatten().collect(),
+            exposures: notes.exposed.values().copied().collect(),
+        });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stage,
-            trouble: self.trouble.lock().clone(),
+            verdict,
+            trouble,
             index: self.me,
             node_id: self.node_id.to_string(),
-            seen: seen.collect(),
+            seen,
             run_here: notes,
-            // Before that, the chain at hand is an old one.
-            keys: if stage == Stage::Running { health() } else { None },
+            keys,
             results: results.map(|commit| PublicResult::of(self.config.chain_id(), commit)).collect(),
             log: LogStatus { kind: self.log_kind.to_owned(), endpoints: self.endpoints.clone() },
             strangers_refused: self.network.strangers_refused(),

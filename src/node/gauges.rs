@@ -3,7 +3,7 @@
 
 use metrics::gauge;
 
-use super::{Stage, Status};
+use super::{Level, Stage, Status, Subject};
 use crate::protocol::Exposure;
 use crate::store::record_metrics;
 
@@ -12,7 +12,11 @@ use crate::store::record_metrics;
 /// | gauge | what it is |
 /// | --- | --- |
 /// | `dkg_up` | 1 while the node follows the chain |
-/// | `dkg_trouble` | 1 while something is known to be wrong |
+/// | `dkg_trouble` | 1 while the verdict is `DEGRADED` or `HALTED`: somebody has to look |
+/// | `dkg_verdict{level}` | 1 for the level that the verdict has: `ok`, `degraded`, `starting` or `halted` |
+/// | `dkg_finding{about}` | how many findings the verdict has about `node`, `members`, `views`, `clock`, `log`, `keys`, … |
+/// | `dkg_view_lag` | views that the chain is behind this node's clock; below 0 where it is ahead of it |
+/// | `dkg_members_down` | other members of which nothing has been heard for too long |
 /// | `dkg_view_finalized`, `dkg_view_clock` | the chain's view, and that of this node's clock |
 /// | `dkg_epoch` | the present epoch |
 /// | `dkg_log_entries` | entries of the log that have been read |
@@ -31,7 +35,17 @@ pub fn record(status: &Status) {
         record_metrics(&keys.current, keys.next.as_ref());
     }
     gauge!("dkg_up").set(flag(status.stage == Stage::Running));
-    gauge!("dkg_trouble").set(flag(status.trouble.is_some()));
+    let verdict = &status.verdict;
+    gauge!("dkg_trouble").set(flag(matches!(verdict.level, Level::Degraded | Level::Halted)));
+    for level in Level::ALL {
+        gauge!("dkg_verdict", "level" => level.name()).set(flag(verdict.level == level));
+    }
+    for subject in Subject::ALL {
+        let findings = verdict.findings.iter().filter(|finding| finding.about == subject);
+        gauge!("dkg_finding", "about" => subject.name()).set(findings.count() as f64);
+    }
+    gauge!("dkg_members_down").set(status.seen.iter().filter(|seen| seen.is_down).count() as f64);
+    gauge!("dkg_view_lag").set(chain.clock.lag as f64);
     gauge!("dkg_view_finalized").set(chain.head.view as f64);
     gauge!("dkg_view_clock").set(chain.clock.view as f64);
     gauge!("dkg_epoch").set(chain.epoch.counter as f64);

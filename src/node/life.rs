@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
@@ -110,6 +110,9 @@ impl Node {
             trouble,
             overviews: Mutex::default(),
             stage: Mutex::default(),
+            ended: Mutex::default(),
+            pulse: Mutex::default(),
+            since: Instant::now(),
             config: chain,
         });
         let admin = Admin::start(&admin_socket(&config.data), Arc::clone(&shared) as _)?;
@@ -124,6 +127,7 @@ impl Node {
                 if let Err(error) = &outcome {
                     log::error!("the node has stopped: {error}");
                     shared.diary.note(&format!("the node has stopped: {error}"));
+                    *shared.ended.lock() = Some(error.to_string());
                 }
                 ended.raise(outcome);
             };
@@ -262,7 +266,7 @@ fn run(
     let clock = Arc::clone(&shared.clock);
     let follower = Follower::start(&shared.chain, clock, pace, Arc::new(engine), u64::from_le_bytes(seed))
         .map_err(|error| NodeError::System("thread", error.to_string()))?;
-    *shared.stage.lock() = Stage::Running;
+    shared.running();
     let outcome = loop {
         if let Some(ended) = reactor.done().get().or_else(|| messaging.get()) {
             break ended.map_err(NodeError::from);
@@ -271,6 +275,7 @@ fn run(
             break Err(error.into());
         }
         shared.results.note(shared.chain.replica());
+        shared.look();
         if stopped.recv_timeout(LOOK_AROUND) == Err(RecvTimeoutError::Disconnected) {
             break Ok(());
         }

@@ -35,8 +35,10 @@ mod host;
 mod life;
 mod links;
 mod probe;
+mod pulse;
 mod results;
 mod status;
+mod verdict;
 mod web;
 
 pub use crate::chain::log::PhaseName;
@@ -52,6 +54,10 @@ pub use gauges::record;
 pub use life::Node;
 pub use probe::PeerCheck;
 pub use status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
+pub use verdict::{
+    Facts, Finding, HALTED_VIEWS, LATE_VIEWS, Level, MAX_SILENCE_MS, MIN_LATE_MS, MIN_SILENCE_MS, SILENT_VIEWS,
+    Subject, Verdict,
+};
 pub use web::{MetricsSource, StatusSource, Web};
 
 use std::path::PathBuf;

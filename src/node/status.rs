@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diary::{RunNotes, Told};
 use super::signing::PublicResult;
+use super::verdict::{Verdict, is_silence};
 use crate::chain::log::Overview;
 use crate::committee::Index;
 use crate::network::tcp::PeerStatus;
@@ -31,7 +32,9 @@ pub struct Status {
     pub version: String,
     /// How far the node has come.
     pub stage: Stage,
-    /// What is wrong at the moment, if anything is known to be.
+    /// How the node and its committee are, judged from all that is known.
+    pub verdict: Verdict,
+    /// Why the log could not be reached, if the last call failed.
     pub trouble: Option<String>,
     /// This member's index.
     pub index: Index,
@@ -70,6 +73,13 @@ pub struct SeenMember {
     pub exposed: Option<Exposure>,
     /// How this node is joined to it; absent for itself.
     pub link: Option<PeerStatus>,
+    /// For how many milliseconds nothing has been heard of it: no connection to it or from it, and no entry in the log; absent
+    /// for this node itself, and before it follows the chain.
+    #[serde(default)]
+    pub silent_ms: Option<u64>,
+    /// Whether that is so long that it counts as down.
+    #[serde(default)]
+    pub is_down: bool,
 }
 
 /// Where this node's keys stand.
@@ -98,6 +108,8 @@ impl SeenMember {
         notes: &RunNotes,
         shares_from: Option<&[Index]>,
         link: Option<PeerStatus>,
+        silent_ms: Option<u64>,
+        view_ms: u64,
     ) -> Self {
         let verdict = match (notes.disqualified.get(&index), &notes.qualified) {
             (Some(reason), _) => Some(reason.clone()),
@@ -105,6 +117,15 @@ impl SeenMember {
             (None, _) => None,
         };
         let share_received = shares_from.map(|from| index == me || from.contains(&index));
-        SeenMember { index, share_received, verdict, exposed: notes.exposed.get(&index).copied(), link }
+        let is_down = silent_ms.is_some_and(|silent| is_silence(silent, view_ms));
+        SeenMember {
+            index,
+            share_received,
+            verdict,
+            exposed: notes.exposed.get(&index).copied(),
+            link,
+            silent_ms,
+            is_down,
+        }
     }
 }

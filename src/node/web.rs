@@ -9,7 +9,7 @@ use std::time::Duration;
 use ureq_proto::http::{Method, StatusCode};
 
 use crate::http::{Answer, HttpCounts, HttpServer, Limits, Request, Service};
-use crate::node::{Stage, Status};
+use crate::node::{Level, Status, Verdict};
 use crate::page::page;
 
 /// A page asks once a second, a collector more seldom, and some people have many windows.
@@ -53,8 +53,8 @@ struct Desk {
 
 impl Service for Desk {
     fn answer(&self, request: &Request, _: &dyn Fn() -> HttpCounts) -> Answer {
-        if request.method != Method::GET {
-            return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "this server only shows").with("allow", "GET");
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "this server only shows").with("allow", "GET, HEAD");
         }
         match (request.path.as_str(), &self.metrics) {
             ("/", _) => page(),
@@ -65,24 +65,18 @@ impl Service for Desk {
             ("/metrics", Some(metrics)) => {
                 Answer::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(&(self.status)()))
             }
-            ("/healthz", _) => health(&(self.status)()),
+            ("/healthz", _) => health(&(self.status)().verdict),
             _ => Answer::text(StatusCode::NOT_FOUND, "there are /, /status.json, /metrics and /healthz"),
         }
     }
 }
 
-/// Whether somebody has to look after the node: for whatever restarts or alarms.
-fn health(status: &Status) -> Answer {
-    let bad_key = status.keys.iter().flat_map(|keys| [Some(&keys.current), keys.next.as_ref()]).flatten();
-    let bad_key = bad_key.into_iter().find(|key| key.status.is_bad());
-    match (status.stage, &status.trouble, bad_key) {
-        (Stage::Stopped, ..) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "stopped"),
-        (_, Some(trouble), _) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, trouble.clone()),
-        (.., Some(key)) => Answer::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("epoch {}: {}: {}", key.epoch, key.status, key.reason),
-        ),
-        (Stage::Starting, ..) => Answer::text(StatusCode::OK, "starting"),
-        (Stage::Running, ..) => Answer::text(StatusCode::OK, "running"),
-    }
+/// The verdict in words, for whatever restarts or alarms. What goes on is not to be restarted, so it is 200 also where somebody has
+/// to look; what is not up yet, or has come to stand, is 503.
+fn health(verdict: &Verdict) -> Answer {
+    let status = match verdict.level {
+        Level::Ok | Level::Degraded => StatusCode::OK,
+        Level::Starting | Level::Halted => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Answer::text(status, verdict.to_string())
 }

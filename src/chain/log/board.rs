@@ -7,7 +7,7 @@ use crate::chain::DkgResult;
 use crate::chain::log::LogChain;
 use crate::committee::{Committee, Index, NodeId};
 use crate::envelope::BroadcastMessage;
-use crate::epoch::InstanceId;
+use crate::epoch::{EpochPhase, InstanceId};
 use crate::protocol::Broadcast;
 
 /// The board of a run so far.
@@ -35,8 +35,8 @@ impl Board {
         }
         let committee = chain.config().committee();
         let contract = chain.contract();
-        // Between the runs the last one's board may still be there.
-        if !contract.is_running() {
+        // Before the run begins, the last one's board may still be there. When it is over, its own is, until the epoch ends.
+        if chain.phase() == EpochPhase::Staking {
             return;
         }
         for post in contract.messages(self.read, usize::MAX) {

@@ -182,7 +182,7 @@ impl Overviews {
         let board = &self.board;
         let (config, views, head) = (chain.config(), chain.epoch(), chain.header());
         let committee = config.committee();
-        let begun = chain.contract().is_running();
+        let begun = chain.phase() != EpochPhase::Staking;
         let missing = Index::all(committee.size()).filter(|index| begun && !board.dealt.contains(index));
         let members = committee.iter().map(|(index, member)| MemberOverview {
             index,
