@@ -9,8 +9,8 @@ use std::sync::Arc;
 use cases::cases;
 use dkg_engine::chain::DkgResult;
 use dkg_engine::chain::log::{
-    ChainConfig, ChainEvent, ChainSpec, ConfigError, Entry, LogChain, MAX_ENTRY_BYTES, PREFIX_WINDOW, Payload, Prefix,
-    Quota, Schedule, SkipReason,
+    ChainConfig, ChainEvent, ChainSpec, ConfigError, Entry, LogChain, MAX_ENTRY_BYTES, MAX_JUMP_EPOCHS, PREFIX_WINDOW,
+    Payload, Prefix, Quota, Schedule, SkipReason,
 };
 use dkg_engine::committee::{CommitteeError, NodeId};
 use dkg_engine::envelope::MAX_POST_BYTES;
@@ -142,12 +142,15 @@ fn a_tick_counts_for_all_views_up_to_its_own() {
 }
 
 #[test]
-fn one_member_ticking_often_makes_nothing_final() {
+fn one_member_ticking_often_makes_nothing_final_and_is_heard_once_a_view() {
     let mut world = World::new();
-    for view in 1..20 {
-        assert_eq!(world.tick(0, view).events, []);
+    world.tick(0, 1);
+    for view in 2..20 {
+        assert_eq!(world.tick(0, view), skipped(0, SkipReason::OldTick));
     }
     assert_eq!(world.replica.header().view, View(0));
+    world.jump(1);
+    assert_eq!(world.tick(0, 3).skipped, None, "its last one is final");
 }
 
 #[test]
@@ -157,7 +160,9 @@ fn t_members_with_wrong_clocks_neither_hurry_nor_stop_time() {
         // Two are as fast as they are allowed to be; then two are silent.
         if view <= 10 {
             for author in 0..T {
+                // While a run is on they are not allowed any more than the others.
                 world.tick(author, view + 15);
+                world.tick(author, view);
             }
             assert_eq!(world.replica.header().view, View(view - 1), "not hurried");
             world.tick(T, view);
@@ -176,6 +181,7 @@ fn a_tick_that_says_nothing_new_is_skipped_and_no_fault() {
     world.tick(0, 3);
     assert_eq!(world.tick(0, 3), skipped(0, SkipReason::OldTick));
     assert_eq!(world.tick(0, 2), skipped(0, SkipReason::OldTick));
+    assert_eq!(world.tick(0, 4), skipped(0, SkipReason::OldTick), "one at a time");
     world.tick(1, 3);
     world.tick(2, 3);
     assert_eq!(world.tick(3, 3), skipped(3, SkipReason::OldTick));
@@ -183,11 +189,37 @@ fn a_tick_that_says_nothing_new_is_skipped_and_no_fault() {
 }
 
 #[test]
-fn a_tick_more_than_an_epoch_ahead_is_skipped() {
+fn a_tick_further_ahead_than_can_be_passed_over_is_skipped() {
     let mut world = World::new();
-    assert_eq!(world.tick(0, 21), skipped(0, SkipReason::TickTooFar));
+    let furthest = 20 * MAX_JUMP_EPOCHS;
+    assert_eq!(world.tick(0, furthest + 1), skipped(0, SkipReason::TickTooFar));
     assert_eq!(world.tick(0, u64::MAX), skipped(0, SkipReason::TickTooFar));
-    assert_eq!(world.tick(0, 20).skipped, None);
+    assert_eq!(world.tick(0, furthest).skipped, None);
+}
+
+#[test]
+fn while_a_run_is_on_only_ticks_for_the_next_view_count() {
+    let mut world = World::new();
+    // Said before the run began: they say nothing of the time within it.
+    world.tick(0, 100);
+    world.tick(1, 7);
+    for (author, view) in [(2, 5), (3, 5), (4, 5)] {
+        world.tick(author, view);
+    }
+    assert!(world.replica.is_paced() && world.replica.header().view == View(5));
+    assert!((0..N).all(|author| world.replica.last_tick(index(author)) <= View(5)));
+    // Nor does what was under way when it began.
+    assert_eq!(world.tick(3, 100), skipped(3, SkipReason::OldTick));
+    for view in 6..=16 {
+        for author in 0..=T {
+            assert_eq!(world.tick(author, view + 1), skipped(author, SkipReason::OldTick), "not before its turn");
+            assert_eq!(world.replica.header().view, View(view - 1));
+            assert_eq!(world.tick(author, view).skipped, None);
+        }
+        assert_eq!(world.replica.header().view, View(view));
+    }
+    assert!(!world.replica.is_paced(), "the members have had a phase's time to agree on the result");
+    world.jump(50);
 }
 
 // What is skipped.
@@ -422,7 +454,15 @@ fn the_longest_result_fits_into_an_entry() {
 #[derive(Clone, Debug)]
 enum Act {
     Bytes(Vec<u8>),
-    Say { author: usize, payload: Payload, sequence: Option<u64>, seen: Option<u64>, forged: bool },
+    Say {
+        author: usize,
+        payload: Payload,
+        sequence: Option<u64>,
+        seen: Option<u64>,
+        forged: bool,
+    },
+    /// The next view is ticked by more than `t` members.
+    Next,
 }
 
 fn submission(epoch: u64, result: DkgResult) -> Payload {
@@ -448,7 +488,7 @@ fn act() -> impl Strategy<Value = Act> {
         prop::bool::weighted(0.1),
     )
         .prop_map(|(author, payload, sequence, seen, forged)| Act::Say { author, payload, sequence, seen, forged });
-    prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Act::Bytes), 15 => say]
+    prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Act::Bytes), 5 => Just(Act::Next), 15 => say]
 }
 
 proptest! {
@@ -462,6 +502,15 @@ proptest! {
         for act in acts {
             let bytes = match act {
                 Act::Bytes(bytes) => bytes,
+                Act::Next => {
+                    let next = one.replica.header().view.0.saturating_add(1);
+                    for author in 0..=T {
+                        let entry = one.entry(author, Payload::Tick(View(next)));
+                        let bytes = one.sign(&entry);
+                        prop_assert_eq!(one.replica.apply(&bytes), two.apply(&bytes));
+                    }
+                    continue;
+                }
                 Act::Say { author, payload, sequence, seen, forged } => {
                     let mut entry = one.entry(author, payload);
                     entry.sequence = sequence.unwrap_or(entry.sequence);

@@ -30,10 +30,10 @@ fn commit(events: &[ChainEvent]) -> Option<&EpochCommit> {
 // Epochs.
 
 #[test]
-fn the_setup_phase_begins_with_the_first_block_at_or_after_its_view() {
+fn the_setup_phase_begins_with_the_block_of_its_first_view() {
     let mut world = World::new();
     assert_eq!(epoch_events(&world.finalize(4)), [] as [&ChainEvent; 0]);
-    let events = world.finalize(6);
+    let events = world.finalize(5);
     let [ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted { current, first, setup }), block] = &events[..]
     else {
         panic!("{events:?}");
@@ -50,13 +50,13 @@ fn the_setup_phase_begins_with_the_first_block_at_or_after_its_view() {
 #[test]
 fn the_first_block_at_or_after_each_boundary_is_remembered_for_the_epoch() {
     let mut world = World::new();
-    for view in [4, 6, 8, 9, 14] {
-        world.finalize(view);
+    for view in [4, 8, 9, 14] {
+        world.jump(view);
     }
     let blocks: Vec<_> = world.events.iter().filter_map(finalized).collect();
     let at = |view| world.replica.first_finalized_at(View(view));
-    assert_eq!((at(5), at(7)), (Some(blocks[1]), Some(blocks[2])));
-    assert_eq!((at(10), at(13)), (Some(blocks[4]), Some(blocks[4])));
+    assert_eq!((at(5), at(7)), (Some(blocks[1]), Some(blocks[1])));
+    assert_eq!((at(10), at(13)), (Some(blocks[3]), Some(blocks[3])));
     assert_eq!(at(4), None, "nothing happens in view 4");
     world.finalize(20);
     assert_eq!(world.replica.first_finalized_at(View(7)), None);
@@ -172,16 +172,49 @@ fn the_run_that_made_the_keys_in_force_can_be_told_with_all_that_was_said_in_it(
 #[test]
 fn a_jump_over_a_whole_run_ends_one_epoch_and_sets_up_the_next_in_one_block() {
     let mut world = World::new();
-    world.finalize(6);
-    let events = world.finalize(26);
+    world.jump(4);
+    let events = world.jump(25);
     assert!(matches!(
         events[..],
         [
             ChainEvent::EpochFailed { epoch: EpochCounter(0) },
             ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(1), .. }),
-            ChainEvent::Protocol(ProtocolEvent::BlockFinalized(Header { view: View(26), .. })),
+            ChainEvent::Protocol(ProtocolEvent::BlockFinalized(Header { view: View(25), .. })),
         ]
     ));
+}
+
+#[test]
+fn a_run_whose_first_view_was_passed_over_is_left_out() {
+    let mut world = World::new();
+    world.jump(4);
+    assert_eq!(epoch_events(&world.jump(6)), [] as [&ChainEvent; 0], "its first phase would be short");
+    assert!(!world.replica.is_paced() && !world.replica.contract().is_running());
+    assert_eq!(world.post(0, "too late"), skipped(0, SkipReason::Refused));
+    assert_eq!(epoch_events(&world.jump(24)), [&ChainEvent::EpochFailed { epoch: EpochCounter(0) }]);
+    assert_eq!(epoch_events(&world.jump(25)).len(), 1, "the next one begins");
+}
+
+#[test]
+fn epochs_that_are_passed_over_cost_one_step_and_leave_the_keys_in_force() {
+    let mut world = World::new();
+    world.finalize(5);
+    for author in 0..=T {
+        world.submit(author, &result(0));
+    }
+    let made = commit(&world.finalize(13)).unwrap().clone();
+    world.finalize(16);
+    let events = world.jump(20 * 10_000 + 3);
+    let [passed, ChainEvent::Protocol(ProtocolEvent::EpochFallbackExited { current, commit: kept, .. }), block] =
+        &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    let (first, last) = (EpochCounter(1), EpochCounter(9_999));
+    assert_eq!(*passed, ChainEvent::EpochsPassedOver { first, last });
+    assert_eq!((*current, kept), (last, &EpochCommit { epoch: EpochCounter(10_000), ..made }));
+    assert_eq!((finalized(block).unwrap().view, world.replica.keys()), (View(200_003), Some(kept)));
+    assert_eq!(world.replica.snapshot().made_keys.map(|run| run.setup.epoch), Some(EpochCounter(1)));
 }
 
 #[test]
@@ -252,5 +285,6 @@ fn a_board_that_is_not_there_is_an_error_and_not_an_empty_board() {
     let foreign = Header { id: [7; 32], ..block };
     assert_eq!(read(&world, &foreign), Err(ReadError::OtherLog(3)));
     world.finalize(25);
-    assert_eq!(read(&world, &block), Err(ReadError::Cleared { started: 6, asked: 3 }));
+    let started = world.replica.header().height;
+    assert_eq!(read(&world, &block), Err(ReadError::Cleared { started, asked: 3 }));
 }

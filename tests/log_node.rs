@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dkg_engine::chain::log::{
     AppendError, ChainNode, Clock, FollowError, Follower, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, MAX_TICK_WAIT,
-    MemoryLog, NodeError, Pace, Payload, Prefix, Ticker, TickerStep,
+    MemoryLog, NodeError, Pace, Payload, Prefix, Situation, Ticker, TickerStep,
 };
 use dkg_engine::chain::{ClientError, DkgContractClient, DkgResult};
 use dkg_engine::envelope::MAX_POST_BYTES;
@@ -23,11 +23,31 @@ fn ticker(seed: u64) -> Ticker {
     Ticker::new(config(), seed)
 }
 
+/// The member has ticked what is final, and its engine is done with it; no run is on.
+fn at(now_ms: u64, finalized: u64) -> Situation {
+    let finalized = View(finalized);
+    Situation { now_ms, steady_ms: now_ms, finalized, paced: false, ticked: finalized, caught_up: finalized }
+}
+
+/// The same while a run is on.
+fn in_run(now_ms: u64, finalized: u64) -> Situation {
+    Situation { paced: true, ..at(now_ms, finalized) }
+}
+
+/// A member's entry.
+fn tick(world: &mut World, view: View) -> Vec<u8> {
+    let entry = world.entry(0, Payload::Tick(view));
+    world.sign(&entry)
+}
+
 /// The first moment from `from` on at which this ticker ticks, and what.
-fn first_tick(ticker: &mut Ticker, from: u64, finalized: u64, ticked: u64, caught_up: View) -> Option<(u64, View)> {
-    (from..from + 1000).find_map(|now| match ticker.step(now, View(finalized), View(ticked), caught_up) {
-        TickerStep::Tick(view) => Some((now, view)),
-        TickerStep::Wait(_) => None,
+fn first_tick(ticker: &mut Ticker, from: Situation) -> Option<(u64, View)> {
+    (0..1000).find_map(|passed| {
+        let now = Situation { now_ms: from.now_ms + passed, steady_ms: from.steady_ms + passed, ..from };
+        match ticker.step(now) {
+            TickerStep::Tick(view) => Some((now.now_ms, view)),
+            TickerStep::Wait(_) => None,
+        }
     })
 }
 
@@ -37,7 +57,7 @@ fn first_tick(ticker: &mut Ticker, from: u64, finalized: u64, ticked: u64, caugh
 fn a_member_ticks_a_view_a_quarter_of_a_view_late_at_most_and_not_all_at_once() {
     let moments: std::collections::BTreeSet<_> = (0..20)
         .map(|seed| {
-            let (now, view) = first_tick(&mut ticker(seed), GENESIS, 0, 0, IDLE).unwrap();
+            let (now, view) = first_tick(&mut ticker(seed), at(GENESIS, 0)).unwrap();
             assert_eq!(view, View(1));
             assert!((GENESIS + 100..=GENESIS + 125).contains(&now), "{now}");
             now
@@ -50,17 +70,17 @@ fn a_member_ticks_a_view_a_quarter_of_a_view_late_at_most_and_not_all_at_once() 
 fn a_member_waits_exactly_until_its_next_tick_is_due() {
     let mut ticker = ticker(1);
     let mut now = GENESIS;
-    while let TickerStep::Wait(wait) = ticker.step(now, View(0), View(0), IDLE) {
+    while let TickerStep::Wait(wait) = ticker.step(at(now, 0)) {
         assert!(wait <= MAX_TICK_WAIT && now < GENESIS + 125);
         now += u64::try_from(wait.as_millis()).unwrap();
     }
     assert!(now <= GENESIS + 125);
-    assert!(matches!(ticker.step(now - 1, View(0), View(0), IDLE), TickerStep::Wait(_)));
+    assert!(matches!(ticker.step(at(now - 1, 0)), TickerStep::Wait(_)));
 }
 
 #[test]
 fn a_member_says_nothing_about_a_view_that_is_final() {
-    let (now, view) = first_tick(&mut ticker(1), GENESIS + 100, 1, 0, IDLE).unwrap();
+    let (now, view) = first_tick(&mut ticker(1), at(GENESIS + 100, 1)).unwrap();
     assert_eq!(view, View(2));
     assert!(now >= GENESIS + 200);
 }
@@ -68,35 +88,76 @@ fn a_member_says_nothing_about_a_view_that_is_final() {
 #[test]
 fn a_member_ticks_a_view_once_and_again_only_if_the_tick_is_lost_for_a_view() {
     let mut ticker = ticker(1);
-    let (now, view) = first_tick(&mut ticker, GENESIS + 100, 0, 0, View(0)).unwrap();
+    let (now, view) = first_tick(&mut ticker, at(GENESIS + 100, 0)).unwrap();
     ticker.sent(view, now);
-    let (again, same) = first_tick(&mut ticker, now, 0, 0, View(0)).unwrap();
-    assert_eq!((again, same), (now + 100, View(1)));
-    assert_eq!(first_tick(&mut ticker, again, 0, 1, View(0)), None, "it is in the log, and the engine is at genesis");
+    let (again, _) = first_tick(&mut ticker, at(now, 0)).unwrap();
+    assert_eq!(again, now + 100);
+    let in_the_log = Situation { ticked: View(1), ..at(again, 0) };
+    assert_eq!(first_tick(&mut ticker, in_the_log), None, "the others have not ticked it");
 }
 
 #[test]
-fn a_member_does_not_vouch_for_more_than_one_view_beyond_its_own_work() {
+fn a_member_does_not_vouch_for_time_before_it_has_done_its_own_work() {
     let mut ticker = ticker(1);
-    let late = GENESIS + 1_000;
-    assert_eq!(ticker.step(late, View(4), View(0), View(4)), TickerStep::Tick(View(5)));
-    assert!(matches!(ticker.step(late, View(4), View(0), View(3)), TickerStep::Wait(_)));
+    let late = at(GENESIS + 450, 3);
+    assert!(matches!(ticker.step(Situation { caught_up: View(2), ..late }), TickerStep::Wait(_)));
+    assert_eq!(ticker.step(late), TickerStep::Tick(View(4)));
 }
 
 #[test]
-fn a_member_with_nothing_to_do_ticks_the_view_its_clock_has_reached_but_not_more_than_an_epoch_ahead() {
-    let mut ticker = ticker(1);
-    assert_eq!(ticker.step(GENESIS + 1_050, View(4), View(0), IDLE), TickerStep::Tick(View(10)));
-    assert_eq!(ticker.step(u64::MAX, View(4), View(0), IDLE), TickerStep::Tick(View(24)));
+fn missed_views_are_passed_over_and_a_run_begins_late_or_not_at_all() {
+    // Runs take the views 5 to 16 of an epoch of 20 and may begin 8 views late, then in the view before the next one's.
+    for (clock, finalized, ticks) in [
+        (4, 1, 4),
+        (5, 1, 5),
+        (16, 1, 5),
+        (17, 1, 17),
+        (19, 16, 19),
+        (22, 16, 22),
+        (36, 18, 25),
+        (38, 18, 38),
+        (8, 6, 8),
+        (20 * 1000, 3, 20 * 1000),
+    ] {
+        let now = at(GENESIS + clock * 100 + 25, finalized);
+        assert_eq!(ticker(1).step(now), TickerStep::Tick(View(ticks)), "view {clock}, {finalized} final");
+    }
     let mut world = World::new();
-    assert_eq!(world.tick(0, 20).skipped, None, "what a ticker may say, a replica takes");
+    for finalized in [2, 4, 20 + 4, 40 + 17, 60] {
+        world.jump(finalized);
+        let TickerStep::Tick(furthest) = ticker(1).step(at(u64::MAX, finalized)) else { panic!("it waits") };
+        assert!(furthest.0 > 100_000);
+        assert_eq!(
+            world.replica.clone().apply(&tick(&mut world, furthest)).unwrap().skipped,
+            None,
+            "a replica takes it"
+        );
+    }
+}
+
+#[test]
+fn while_a_run_is_on_a_view_takes_its_time_whatever_the_clock_says() {
+    // The clock is hours ahead of the chain, and was set forward besides.
+    let mut ticker = ticker(1);
+    let begins = in_run(GENESIS + 10_000_000, 5);
+    let (first, view) = first_tick(&mut ticker, begins).unwrap();
+    assert!(view == View(6) && (100..=125).contains(&(first - begins.now_ms)), "{first}");
+    // Final at once; seen 40 ms late, which is made up for.
+    let seen = Situation { now_ms: u64::MAX / 2, ..in_run(first + 40, 6) };
+    let (second, view) = first_tick(&mut ticker, seen).unwrap();
+    let second = second - seen.now_ms + seen.steady_ms;
+    assert!(view == View(7) && (200..=225).contains(&(second - begins.now_ms)), "{second}");
+    // A phase begins: nothing is made up for.
+    let seen = in_run(second + 40, 7);
+    let (third, _) = first_tick(&mut ticker, seen).unwrap();
+    assert!((100..=125).contains(&(third - seen.now_ms)), "{third}");
 }
 
 #[test]
 fn a_clock_before_genesis_or_at_its_end_is_no_trouble() {
-    assert!(matches!(ticker(1).step(0, View(0), View(0), IDLE), TickerStep::Wait(_)));
-    let end = View(u64::MAX);
-    assert!(matches!(ticker(1).step(u64::MAX, end, end, end), TickerStep::Wait(_)));
+    assert!(matches!(ticker(1).step(at(0, 0)), TickerStep::Wait(_)));
+    assert!(matches!(ticker(1).step(at(u64::MAX, u64::MAX)), TickerStep::Wait(_)));
+    assert!(matches!(ticker(1).step(in_run(u64::MAX, u64::MAX)), TickerStep::Wait(_)));
 }
 
 // A log in memory.
@@ -140,13 +201,18 @@ fn started(log: &MemoryLog, position: usize, start: u64) -> ChainNode {
     ChainNode::new(LogChain::new(config()), Arc::new(log.reader()), network_key(position), start).unwrap()
 }
 
-/// Members that make view after view final by hand.
+/// Members that make a view final by hand, and while a run is on every view before it.
 fn finalize(members: &[ChainNode], view: u64) {
-    for member in &members[..=T] {
-        member.author().append(Payload::Tick(View(view))).unwrap();
-    }
-    for member in members {
-        member.catch_up().unwrap();
+    let finalized = || members[0].replica().lock().header().view;
+    while finalized() < View(view) {
+        let paced = members[0].replica().lock().is_paced();
+        let next = if paced { View(finalized().0 + 1) } else { View(view) };
+        for member in &members[..=T] {
+            member.author().append(Payload::Tick(next)).unwrap();
+        }
+        for member in members {
+            member.catch_up().unwrap();
+        }
     }
 }
 
@@ -275,9 +341,18 @@ fn what_was_under_way_when_a_member_went_down_does_not_displace_what_it_says_now
     }
     let under_way = delayed.read(0, 2).unwrap();
     keeper.append(&under_way[0]).unwrap();
+    let others: Vec<_> = (1..=T).map(|i| member(&log, i)).collect();
+    let others_tick = |view| {
+        for other in &others {
+            other.author().append(Payload::Tick(View(view))).unwrap();
+        }
+    };
+    others_tick(1);
     let second = started(&log, 0, 2);
     second.catch_up().unwrap();
     keeper.append(&under_way[1]).unwrap();
+    others.iter().for_each(|other| other.catch_up().unwrap());
+    others_tick(2);
     second.author().append(Payload::Tick(View(3))).unwrap();
     second.catch_up().unwrap();
     let replica = second.replica().lock();
@@ -290,6 +365,9 @@ fn a_member_whose_clock_was_set_back_goes_on_with_the_next_sequence_number() {
     let log = MemoryLog::new();
     let _keeper = log.reader();
     started(&log, 0, 9).author().append(Payload::Tick(View(1))).unwrap();
+    for other in 1..=T {
+        member(&log, other).author().append(Payload::Tick(View(1))).unwrap();
+    }
     let again = started(&log, 0, 3);
     again.catch_up().unwrap();
     again.author().append(Payload::Tick(View(2))).unwrap();
@@ -324,6 +402,10 @@ impl Clock for SetClock {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn steady_ms(&self) -> u64 {
+        self.now_ms()
+    }
 }
 
 struct Events(crossbeam_channel::Sender<ProtocolEvent>);
@@ -339,8 +421,15 @@ fn follow(
     now_ms: u64,
     pace: Arc<dyn Pace>,
 ) -> (Follower, crossbeam_channel::Receiver<ProtocolEvent>) {
+    follow_by(node, Arc::new(SetClock(AtomicU64::new(now_ms))), pace)
+}
+
+fn follow_by(
+    node: &ChainNode,
+    clock: Arc<SetClock>,
+    pace: Arc<dyn Pace>,
+) -> (Follower, crossbeam_channel::Receiver<ProtocolEvent>) {
     let (sender, events) = crossbeam_channel::unbounded();
-    let clock = Arc::new(SetClock(AtomicU64::new(now_ms)));
     let seed = u64::from(node.author().index().byte());
     (Follower::start(node, clock, pace, Arc::new(Events(sender)), seed).unwrap(), events)
 }
@@ -354,7 +443,7 @@ fn members_with_clocks_make_time_pass_and_are_all_told_the_same() {
     let told: Vec<Vec<_>> = followers.iter().map(|(_, events)| events.iter().take(2).collect()).collect();
     assert!(matches!(
         told[0][..],
-        [ProtocolEvent::EpochSetupPhaseStarted { .. }, ProtocolEvent::BlockFinalized(Header { view: View(6), .. })]
+        [ProtocolEvent::EpochSetupPhaseStarted { .. }, ProtocolEvent::BlockFinalized(Header { view: View(5), .. })]
     ));
     assert!(told.iter().all(|events| *events == told[0]));
     for (follower, _) in followers {
@@ -366,20 +455,32 @@ fn members_with_clocks_make_time_pass_and_are_all_told_the_same() {
 fn time_waits_for_more_than_a_minority_that_is_behind_with_its_work() {
     let log = MemoryLog::new();
     let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();
+    let clock = Arc::new(SetClock(AtomicU64::new(GENESIS + 150)));
     let worked_off = Arc::new(AtomicU64::new(0));
-    let now = GENESIS + 1_000;
-    let followers: Vec<_> = members
-        .iter()
-        .map(|node| {
-            let worked_off = Arc::clone(&worked_off);
-            follow(node, now, Arc::new(move || View(worked_off.load(Ordering::Relaxed))))
+    let looks: Arc<[AtomicU64; N]> = Arc::default();
+    let followers: Vec<_> = (0..N)
+        .map(|i| {
+            let (worked_off, looks) = (Arc::clone(&worked_off), Arc::clone(&looks));
+            let pace = move || {
+                looks[i].fetch_add(1, Ordering::SeqCst);
+                View(worked_off.load(Ordering::SeqCst))
+            };
+            follow_by(&members[i], clock.clone(), Arc::new(pace))
         })
         .collect();
-    for view in 1..=8 {
-        let event = followers[0].1.iter().find(|event| matches!(event, ProtocolEvent::BlockFinalized(_)));
-        assert!(matches!(event, Some(ProtocolEvent::BlockFinalized(block)) if block.view == View(view)));
-        worked_off.store(view, Ordering::Relaxed);
+    let next = || followers[0].1.iter().next().unwrap();
+    assert!(matches!(next(), ProtocolEvent::BlockFinalized(block) if block.view == View(1)));
+    clock.0.store(GENESIS + 350, Ordering::SeqCst);
+    let before: Vec<_> = looks.iter().map(|looks| looks.load(Ordering::SeqCst)).collect();
+    while looks.iter().zip(&before).any(|(looks, before)| looks.load(Ordering::SeqCst) < before + 3) {
+        std::thread::yield_now();
     }
+    assert!(
+        members.iter().all(|member| member.replica().lock().header().view == View(1)),
+        "they have looked, and wait"
+    );
+    worked_off.store(1, Ordering::SeqCst);
+    assert!(matches!(next(), ProtocolEvent::BlockFinalized(block) if block.view == View(3)));
 }
 
 #[test]

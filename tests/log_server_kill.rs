@@ -15,23 +15,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dkg_engine::chain::log::{
-    ChainConfig, ChainSpec, FileLog, LogError, LogHost, LogServer, LogServerConfig, Schedule, SignedEntry,
+    ChainConfig, ChainSpec, FileLog, LogError, LogHost, LogServer, LogServerConfig, Payload, Quota, Schedule,
+    SignedEntry,
 };
+use dkg_engine::epoch::View;
 use folder::Folder;
 use log_server_room::{ANY_PORT, Pen, access, wait_until};
-use log_support::{N, SCHEDULE, spec};
+use log_support::{N, SCHEDULE, T, spec};
 use parking_lot::RwLock;
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng, TryRng};
 
 const CHILD: &str = "DKG_LOG_SERVER_CHILD";
-/// The most entries that one member writes.
-const MOST: u64 = 1500;
+/// The most views that the members tick.
+const MOST: u64 = 1000;
 
-/// With epochs so long that a member can tick as often as it likes.
 fn config() -> Arc<ChainConfig> {
+    // One epoch: the posts' quota is never anew.
     let schedule = Schedule { views_in_epoch: 100_000, ..SCHEDULE };
     Arc::new(ChainConfig::new(ChainSpec { schedule, ..spec() }).unwrap())
+}
+
+/// What the writers write in turn: the first one every view's ticks of as many members as make it final, so that all of them
+/// say something new; the second as many posts of the other members as they may.
+fn writers(config: &ChainConfig) -> [Vec<(usize, Payload)>; 2] {
+    let ticks = (1..=MOST).flat_map(|view| (0..=T).map(move |author| (author, Payload::Tick(View(view)))));
+    let posts = (0..Quota::per_epoch(config.committee().size()).posts)
+        .flat_map(|number| (T + 1..N).map(move |author| (author, Payload::Post(number.to_string()))));
+    [ticks.collect(), posts.collect()]
 }
 
 /// The process that is killed: serves the log that the environment names, and tells where.
@@ -73,36 +84,35 @@ fn no_acknowledged_entry_is_lost_moved_or_there_twice_whenever_the_server_is_kil
 
     let place = RwLock::new(String::new());
     let (acknowledged, cut_off, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-    let write = |author: usize| {
-        let mut pen = Pen::of(&config, author);
-        let mut told = Vec::new();
-        for view in 1..=MOST {
+    let write = |entries: Vec<(usize, Payload)>| {
+        let mut pens: Vec<Pen> = (0..N).map(|author| Pen::of(&config, author)).collect();
+        let mut told = vec![Vec::new(); N];
+        for (author, payload) in entries {
             if done.load(Ordering::SeqCst) {
                 break;
             }
-            let entry = pen.tick(view);
+            let entry = pens[author].write(payload);
             // Every entry again and again until somebody says that it is there.
             let position = loop {
                 let endpoint = place.read().clone();
                 match access(&config, vec![endpoint]).append(&entry) {
                     Ok(position) => break position,
                     Err(LogError::Unavailable(_)) => drop(cut_off.fetch_add(1, Ordering::SeqCst)),
-                    Err(error) => panic!("member {author}, view {view}: {error}"),
+                    Err(error) => panic!("member {author}: {error}"),
                 }
             };
-            told.push((position, entry));
+            told[author].push((position, entry));
             acknowledged.fetch_add(1, Ordering::SeqCst);
         }
         told
     };
-    // Two of five: no view becomes final, so that all their ticks say something new.
-    let told: Vec<Vec<(u64, Vec<u8>)>> = std::thread::scope(|scope| {
+    let told: Vec<Vec<Vec<(u64, Vec<u8>)>>> = std::thread::scope(|scope| {
         let (mut child, endpoint) = start(&path);
         *place.write() = endpoint;
-        let writers: Vec<_> = (0..2).map(|author| scope.spawn(move || write(author))).collect();
+        let threads: Vec<_> = writers(&config).into_iter().map(|entries| scope.spawn(move || write(entries))).collect();
         for _ in 0..number("DKG_LOG_KILLS").unwrap_or(12) {
             let enough = acknowledged.load(Ordering::SeqCst) + random.random_range(1..60);
-            let all = 2 * usize::try_from(MOST).unwrap();
+            let all = writers(&config).iter().map(Vec::len).sum();
             wait_until("enough is written", || acknowledged.load(Ordering::SeqCst) >= enough.min(all));
             child.kill().unwrap();
             child.wait().unwrap();
@@ -111,7 +121,7 @@ fn no_acknowledged_entry_is_lost_moved_or_there_twice_whenever_the_server_is_kil
             *place.write() = endpoint;
         }
         done.store(true, Ordering::SeqCst);
-        let told = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        let told = threads.into_iter().map(|writer| writer.join().unwrap()).collect();
         child.kill().unwrap();
         child.wait().unwrap();
         told
@@ -119,14 +129,14 @@ fn no_acknowledged_entry_is_lost_moved_or_there_twice_whenever_the_server_is_kil
     assert!(cut_off.into_inner() > 0, "no append was ever hit");
 
     let log = FileLog::open(&path, config.identity()).unwrap().reader().read(0, usize::MAX).unwrap();
-    for (position, entry) in told.iter().flatten() {
+    for (position, entry) in told.iter().flatten().flatten() {
         assert_eq!(log[usize::try_from(*position).unwrap()], *entry, "position {position}");
     }
     let by = |author: usize| {
         log.iter().filter(move |entry| usize::from(SignedEntry::decode(entry).unwrap().entry().author) == author)
     };
     for author in 0..N {
-        let written = told.get(author).map_or(&[][..], |entries| entries);
-        assert!(by(author).eq(written.iter().map(|(_, entry)| entry)), "member {author}: each once, in its order");
+        let written = told.iter().flat_map(|entries| &entries[author]);
+        assert!(by(author).eq(written.map(|(_, entry)| entry)), "member {author}: each once, in its order");
     }
 }

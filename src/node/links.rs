@@ -22,6 +22,10 @@ impl Clock for OffsetClock {
     fn now_ms(&self) -> u64 {
         SystemClock.now_ms().saturating_add_signed(self.0)
     }
+
+    fn steady_ms(&self) -> u64 {
+        SystemClock.steady_ms()
+    }
 }
 
 /// Listens; waits a while for an address that is taken, by a check that is just ending, say.

@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 
 use super::coalition::CHAIN_ID;
 use crate::chain::contract::ContractError;
-use crate::chain::log::{ChainConfig, ChainEvent, Clock, Epochs, LogError, LogHost, MAX_ENTRY_BYTES, ReadError};
+use crate::chain::log::{
+    ChainConfig, ChainEvent, Clock, Epochs, LogError, LogHost, MAX_ENTRY_BYTES, ReadError, RunStart,
+};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::epoch::{Header, InstanceId, Snapshot, View};
@@ -27,7 +29,7 @@ pub(super) struct ContractChain {
 impl ContractChain {
     pub(super) fn new(config: &Arc<ChainConfig>) -> Self {
         let head = Header { view: View(0), height: 0, id: [0; 32] };
-        ContractChain { epochs: Epochs::new(Arc::clone(config)), calls: 0, head }
+        ContractChain { epochs: Epochs::new(Arc::clone(config), RunStart::AtOrAfter), calls: 0, head }
     }
 
     pub(super) fn head(&self) -> Header {
@@ -145,5 +147,9 @@ pub(super) struct SimulatedClock {
 impl Clock for SimulatedClock {
     fn now_ms(&self) -> u64 {
         self.now.load(Ordering::Relaxed).saturating_add_signed(self.off_by)
+    }
+
+    fn steady_ms(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
     }
 }

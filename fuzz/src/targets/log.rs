@@ -166,7 +166,8 @@ fn check_view(config: &ChainConfig, view: u64) {
     assert!(views.first.0 <= view && view <= views.last.0);
     let after = |count: u64| View(views.first.0.saturating_add(count));
     assert_eq!(u128::from(views.epoch.0) * u128::from(views_in_epoch), u128::from(views.first.0));
-    assert_eq!(views.setup_first, after(setup_first_view));
+    assert_eq!(views.setup_first, after(setup_first_view).max(View(1)));
+    assert!(views.phase_finals[2] <= views.run_last() && views.run_last() <= views.last);
     let finals = [1, 2, 3].map(|phase| after(setup_first_view + phase * views_per_phase - 1));
     assert_eq!(views.phase_finals, finals);
     assert!(finals.is_sorted() && (finals[2] < views.last || views.last.0 == u64::MAX));
@@ -328,7 +329,7 @@ fn check_events(chain: &LogChain, events: &[ChainEvent], finalized: View) {
             }
             ChainEvent::Protocol(ProtocolEvent::EpochSetupPhaseStarted { setup, .. }) => {
                 assert!(setup.epoch == chain.epoch().run_for && chain.contract().is_running());
-                assert!(setup.first_view == chain.epoch().setup_first && chain.header().view >= setup.first_view);
+                assert!(setup.first_view == chain.epoch().setup_first && chain.header().view == setup.first_view);
             }
             ChainEvent::Protocol(ProtocolEvent::EpochCommittedPhaseStarted { current, commit, .. }) => {
                 assert!(*current == chain.epoch().epoch && commit.epoch == chain.epoch().run_for);
@@ -339,6 +340,9 @@ fn check_events(chain: &LogChain, events: &[ChainEvent], finalized: View) {
                 assert_eq!(chain.keys(), Some(commit));
             }
             ChainEvent::EpochFailed { epoch } => assert!(*epoch < chain.epoch().epoch),
+            ChainEvent::EpochsPassedOver { first, last } => {
+                assert!(first <= last && last.next() == Some(chain.epoch().epoch));
+            }
         }
     }
 }

@@ -20,6 +20,10 @@ pub const MAX_VIEWS_IN_EPOCH: u64 = u32::MAX as u64;
 /// post: no run could ever succeed.
 pub const MIN_VIEWS_PER_PHASE: u64 = 2;
 
+/// How many epochs the chain can pass over with one view, after a long outage, or from a genesis long ago: two years of epochs
+/// of a minute. What is further ahead than that is no time.
+pub const MAX_JUMP_EPOCHS: u64 = 1 << 20;
+
 /// The longest a view can be, in milliseconds: a day.
 pub const MAX_VIEW_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -190,6 +194,15 @@ pub struct EpochViews {
     pub last: View,
 }
 
+impl EpochViews {
+    /// The last view up to which time is let pass for the run: behind its third phase as long again as a phase, for the members
+    /// to agree on the result, or to the end of the epoch.
+    pub fn run_last(&self) -> View {
+        let [_, second, third] = self.phase_finals;
+        View(third.0.saturating_add(third.0 - second.0)).min(self.last)
+    }
+}
+
 /// A checked committee file: what every member of a log chain has to agree on.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChainConfig {
@@ -312,7 +325,8 @@ impl ChainConfig {
             epoch: EpochCounter(epoch),
             run_for: EpochCounter(epoch.saturating_add(1)),
             first: View(first),
-            setup_first: after(setup_first_view),
+            // View 0 is the genesis block.
+            setup_first: after(setup_first_view).max(View(1)),
             phase_finals: [phase_final(1), phase_final(2), phase_final(3)],
             last: after(views_in_epoch - 1),
         }

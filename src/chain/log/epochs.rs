@@ -24,11 +24,18 @@ pub const PAST_KEYS: usize = 16;
 pub enum ChainEvent {
     /// Something the engine has to know.
     Protocol(ProtocolEvent),
-    /// An epoch ended without new keys. If an earlier run's keys are in force they stay so, and an
-    /// [`EpochFallbackExited`](ProtocolEvent::EpochFallbackExited) follows.
+    /// An epoch ended without new keys: its run failed, or was passed over. If an earlier run's keys are in force they stay so,
+    /// and an [`EpochFallbackExited`](ProtocolEvent::EpochFallbackExited) follows.
     EpochFailed {
         /// The epoch in which the run failed.
         epoch: EpochCounter,
+    },
+    /// No view of these epochs was ever final: nobody ticked while they were due. The keys in force stay so, as above.
+    EpochsPassedOver {
+        /// The first.
+        first: EpochCounter,
+        /// The last.
+        last: EpochCounter,
     },
 }
 
@@ -56,10 +63,21 @@ pub enum ReadError {
     OtherLog(u64),
 }
 
+/// When a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunStart {
+    /// With the first block at or after its first view, as on a chain whose blocks skip views.
+    #[cfg(feature = "simulator")]
+    AtOrAfter,
+    /// With the block of exactly this view, or not at all: in a run that is come into late, a phase would be short.
+    Exactly,
+}
+
 /// The present epoch.
 #[derive(Clone, Debug)]
 pub(crate) struct Epochs {
     config: Arc<ChainConfig>,
+    run_start: RunStart,
     views: EpochViews,
     phase: EpochPhase,
     /// The keys that are in force in the present epoch.
@@ -80,8 +98,9 @@ pub(crate) struct Epochs {
 }
 
 impl Epochs {
-    pub(crate) fn new(config: Arc<ChainConfig>) -> Self {
+    pub(crate) fn new(config: Arc<ChainConfig>, run_start: RunStart) -> Self {
         Epochs {
+            run_start,
             views: config.epoch_at(View(0)),
             config,
             phase: EpochPhase::Staking,
@@ -143,6 +162,11 @@ impl Epochs {
         Some(PastRun { setup, phases })
     }
 
+    /// Whether at this view a run is on for which time has to pass: from its first view to the last of its results'.
+    pub(crate) fn is_paced(&self, view: View) -> bool {
+        self.run.is_some() && view < self.views.run_last()
+    }
+
     pub(crate) fn contract(&self) -> &Contract {
         &self.contract
     }
@@ -181,8 +205,7 @@ impl Epochs {
     /// Takes a newly finalized block. What it means for the epoch is told before the block itself.
     pub(crate) fn finalize(&mut self, block: Header) -> Vec<ChainEvent> {
         let mut events = Vec::new();
-        // Once at most: no tick counts that is more than an epoch ahead.
-        while block.view > self.views.last {
+        if block.view > self.views.last {
             self.end_epoch(block, &mut events);
         }
         events.extend(self.start_run(block));
@@ -197,7 +220,12 @@ impl Epochs {
     }
 
     fn start_run(&mut self, block: Header) -> Option<ChainEvent> {
-        if self.phase != EpochPhase::Staking || block.view < self.views.setup_first {
+        let begins = match self.run_start {
+            #[cfg(feature = "simulator")]
+            RunStart::AtOrAfter => block.view >= self.views.setup_first,
+            RunStart::Exactly => block.view == self.views.setup_first,
+        };
+        if self.phase != EpochPhase::Staking || !begins {
             return None;
         }
         let committee = self.config.committee();
@@ -241,6 +269,7 @@ impl Epochs {
         }))
     }
 
+    /// Ends the present epoch, and in one go all those that this block passes over.
     fn end_epoch(&mut self, block: Header, events: &mut Vec<ChainEvent>) {
         let ended = self.views;
         if let Some(keys) = &self.keys {
@@ -250,7 +279,7 @@ impl Epochs {
             self.past.push_back(Arc::new(keys.clone()));
         }
         let over = self.past_run();
-        self.views = self.config.epoch_at(View(ended.last.0.saturating_add(1)));
+        self.views = self.config.epoch_at(block.view);
         self.boundaries.clear();
         self.run = None;
         self.contract.force_end();
@@ -259,17 +288,21 @@ impl Epochs {
                 self.keys = Some(commit);
                 self.made_keys = over.map(Arc::new);
             }
-            EpochPhase::Staking | EpochPhase::Setup(_) => {
-                events.push(ChainEvent::EpochFailed { epoch: ended.epoch });
-                if let Some(keys) = &mut self.keys {
-                    keys.epoch = ended.run_for;
-                    events.push(ChainEvent::Protocol(ProtocolEvent::EpochFallbackExited {
-                        current: ended.epoch,
-                        first: block,
-                        commit: keys.clone(),
-                    }));
-                }
-            }
+            EpochPhase::Staking | EpochPhase::Setup(_) => events.push(ChainEvent::EpochFailed { epoch: ended.epoch }),
+        }
+        let now = self.views.epoch;
+        let before = EpochCounter(now.0 - 1);
+        if ended.run_for < now {
+            events.push(ChainEvent::EpochsPassedOver { first: ended.run_for, last: before });
+        }
+        if let Some(keys) = self.keys.as_mut().filter(|keys| keys.epoch != now) {
+            keys.epoch = now;
+            let commit = keys.clone();
+            events.push(ChainEvent::Protocol(ProtocolEvent::EpochFallbackExited {
+                current: before,
+                first: block,
+                commit,
+            }));
         }
     }
 }

@@ -1,16 +1,16 @@
 //! The thread that follows the log for one member: applies entries, tells the engine, and ticks.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use parking_lot::Mutex;
 
 use crate::chain::log::node::{READ_BATCH, apply_at};
 use crate::chain::log::{
-    AppendError, Applied, Author, ChainEvent, ChainNode, Forked, LogChain, LogError, LogHost, Payload, Skip,
+    AppendError, Applied, Author, ChainEvent, ChainNode, Forked, LogChain, LogError, LogHost, Payload, Situation, Skip,
     SkipReason, Ticker, TickerStep,
 };
 use crate::epoch::{ProtocolEvents, View};
@@ -22,6 +22,10 @@ const RETRY_WAIT: Duration = Duration::from_millis(250);
 pub trait Clock: Send + Sync {
     /// Milliseconds of Unix time.
     fn now_ms(&self) -> u64;
+
+    /// Milliseconds of time that has passed since any moment, the same at every call: whoever sets the clock does not change
+    /// it.
+    fn steady_ms(&self) -> u64;
 }
 
 /// The machine's clock.
@@ -32,6 +36,11 @@ impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn steady_ms(&self) -> u64 {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        u64::try_from(FIRST.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -253,23 +262,29 @@ impl Follow {
             match event {
                 ChainEvent::Protocol(event) => self.events.on_event(event),
                 ChainEvent::EpochFailed { epoch } => log::warn!("epoch {epoch} has ended without new keys"),
+                ChainEvent::EpochsPassedOver { first, last } => {
+                    log::warn!("epochs {first} to {last} were passed over: the chain stood still while they were due");
+                }
             }
         }
     }
 
     /// Ticks if it is time, or says how long to wait until it is.
     fn tick(&mut self) -> Result<Next, FollowError> {
-        let (position, finalized, ticked) = {
+        let (now_ms, steady_ms) = (self.clock.now_ms(), self.clock.steady_ms());
+        let caught_up = self.pace.caught_up();
+        let (position, situation) = {
             let replica = self.replica.lock();
-            (replica.prefix().position, replica.header().view, replica.last_tick(self.author.index()))
+            let (finalized, paced) = (replica.header().view, replica.is_paced());
+            let ticked = replica.last_tick(self.author.index());
+            (replica.prefix().position, Situation { now_ms, steady_ms, finalized, paced, ticked, caught_up })
         };
-        let now_ms = self.clock.now_ms();
-        match self.ticker.step(now_ms, finalized, ticked, self.pace.caught_up()) {
+        match self.ticker.step(situation) {
             TickerStep::Wait(timeout) => Ok(Next::Wait { position, timeout }),
             TickerStep::Tick(view) => match self.author.append(Payload::Tick(view)) {
                 // Ticks of honest members cross all the time; what makes this one old is about to be read.
                 Ok(_) | Err(AppendError::Log(LogError::NothingNew)) => {
-                    self.ticker.sent(view, now_ms);
+                    self.ticker.sent(view, steady_ms);
                     Ok(Next::Turn)
                 }
                 Err(AppendError::Log(error)) => Err(error.into()),
@@ -277,7 +292,7 @@ impl Follow {
                 Err(error) => {
                     // Not for a tick, which is short and free; and if so, the others' ticks carry the chain on.
                     log::error!("could not tick view {view}: {error}");
-                    self.ticker.sent(view, now_ms);
+                    self.ticker.sent(view, steady_ms);
                     Ok(Next::Turn)
                 }
             },

@@ -61,15 +61,15 @@ mod ticker;
 #[cfg(feature = "committee-file")]
 pub use committee_file::{CommitteeFile, CommitteeFileError, MAX_COMMITTEE_FILE_BYTES, MemberFile};
 pub use config::{
-    ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, LogPlace, MAX_CHAIN_ID_BYTES, MAX_LOG_ENDPOINTS,
-    MAX_VIEW_MS, MAX_VIEWS_IN_EPOCH, MIN_VIEWS_PER_PHASE, Schedule,
+    ChainConfig, ChainMember, ChainSpec, ConfigError, EpochViews, LogPlace, MAX_CHAIN_ID_BYTES, MAX_JUMP_EPOCHS,
+    MAX_LOG_ENDPOINTS, MAX_VIEW_MS, MAX_VIEWS_IN_EPOCH, MIN_VIEWS_PER_PHASE, Schedule,
 };
 #[cfg(feature = "log-file")]
 pub use copy::{LogCopy, OVERLAP, OVERLAP_AT_START};
 pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
-#[cfg(feature = "simulator")]
-pub(crate) use epochs::Epochs;
 pub use epochs::{ChainEvent, PAST_KEYS, ReadError};
+#[cfg(feature = "simulator")]
+pub(crate) use epochs::{Epochs, RunStart};
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdLog, EtcdLogConfig, EtcdStatus};
 #[cfg(feature = "log-file")]
@@ -90,4 +90,4 @@ pub use overview::{
 pub use prefixes::PREFIX_WINDOW;
 pub use replica::{Applied, Forked, LogChain};
 pub use skip::{Quota, Skip, SkipReason};
-pub use ticker::{MAX_TICK_WAIT, Ticker, TickerStep};
+pub use ticker::{MAX_TICK_WAIT, Situation, Ticker, TickerStep};

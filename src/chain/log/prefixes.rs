@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use crate::chain::log::Prefix;
 
 /// How many positions back a replica remembers the log's hash. An entry whose author has seen less is skipped as stale:
-/// with 254 members, who tick about 128 times a view, it is more than 60 views behind.
+/// with 254 members, who tick 128 times a view if all are honest, it is more than 60 views behind; and more than 30 if the others
+/// tick every view too, which is all they can ([`SkipReason::OldTick`](crate::chain::log::SkipReason::OldTick)). What a host
+/// takes that every replica skips counts as well; an author notices, and writes again what was skipped.
 pub const PREFIX_WINDOW: usize = 8192;
 
 /// How a prefix compares with the log at hand.

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use crate::chain::BoardMessage;
 use crate::chain::contract::Contract;
-use crate::chain::log::epochs::Epochs;
+use crate::chain::log::epochs::{Epochs, RunStart};
 use crate::chain::log::prefixes::{Comparison, Prefixes};
 use crate::chain::log::{
-    ChainConfig, ChainEvent, Entry, EpochViews, Payload, Prefix, Quota, ReadError, SignedEntry, Skip, SkipReason,
+    ChainConfig, ChainEvent, Entry, EpochViews, MAX_JUMP_EPOCHS, Payload, Prefix, Quota, ReadError, SignedEntry, Skip,
+    SkipReason,
 };
 use crate::committee::{Committee, Index};
 use crate::epoch::{EpochCommit, EpochPhase, Header, InstanceId, Snapshot, View};
@@ -80,7 +81,7 @@ impl LogChain {
         LogChain {
             prefixes: Prefixes::new(genesis),
             finalized: Header { view: View(0), height: 0, id: genesis.hash },
-            epochs: Epochs::new(Arc::clone(&config)),
+            epochs: Epochs::new(Arc::clone(&config), RunStart::Exactly),
             authors: vec![AuthorRecord::default(); config.committee().size()],
             unattributed: 0,
             forked: None,
@@ -121,10 +122,13 @@ impl LogChain {
         };
         let skip = |reason| Skip { author: Some(entry.author), reason };
         if let Payload::Tick(view) = &entry.payload {
-            if *view <= self.finalized.view || *view <= record.tick {
+            let Some(ahead) = view.0.checked_sub(self.finalized.view.0).filter(|ahead| *ahead > 0) else {
+                return Err(skip(SkipReason::OldTick));
+            };
+            if record.tick > self.finalized.view || self.is_paced() && ahead > 1 {
                 return Err(skip(SkipReason::OldTick));
             }
-            if view.0 - self.finalized.view.0 > self.config.schedule().views_in_epoch {
+            if ahead > self.config.schedule().views_in_epoch.saturating_mul(MAX_JUMP_EPOCHS) {
                 return Err(skip(SkipReason::TickTooFar));
             }
         }
@@ -194,6 +198,13 @@ impl LogChain {
     /// The run that makes the next epoch's keys in the present one, whether it has begun or not.
     pub fn run(&self) -> InstanceId {
         InstanceId::new(self.config.chain_id(), self.epoch().run_for)
+    }
+
+    /// Whether a run is on, from its first view to the last in which its results are agreed on ([`EpochViews::run_last`]). Then
+    /// one view follows the other, and members let each have its time ([`Ticker`](crate::chain::log::Ticker)): a tick counts
+    /// only for the next view, and only if it was made after the run had begun.
+    pub fn is_paced(&self) -> bool {
+        self.epochs.is_paced(self.finalized.view)
     }
 
     /// Where the present epoch stands.
@@ -347,8 +358,14 @@ impl LogChain {
         }
         let Prefix { position, hash } = self.prefix();
         self.finalized = Header { view, height: position, id: hash };
-        let epoch = self.epochs.views().epoch;
+        let (epoch, was_paced) = (self.epochs.views().epoch, self.is_paced());
         let events = self.epochs.finalize(self.finalized);
+        if self.is_paced() && !was_paced {
+            // What was said of later views before the run began says nothing of the time within it.
+            for record in &mut self.authors {
+                record.tick = record.tick.min(self.finalized.view);
+            }
+        }
         if self.epochs.views().epoch != epoch {
             for record in &mut self.authors {
                 record.used = Quota::default();

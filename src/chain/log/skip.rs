@@ -15,12 +15,14 @@ pub enum SkipReason {
     /// Its author's index is not below the number of members.
     #[error("its author is not a member")]
     UnknownAuthor,
-    /// A tick for a view that is final already, or not above the author's last one. Honest members do that all the
+    /// A tick that says nothing new: its view is final already; or its author's last one is not, so that there is one of each
+    /// author at most behind every final view; or a run is on, and it is not for the next view. Honest members do that all the
     /// time: their ticks cross on the way.
     #[error("its tick says nothing new")]
     OldTick,
-    /// A tick for a view that is more than an epoch beyond the finalized one.
-    #[error("its tick is more than an epoch ahead")]
+    /// A tick for a view that is further beyond the finalized one than what can be passed over:
+    /// [`MAX_JUMP_EPOCHS`](crate::chain::log::MAX_JUMP_EPOCHS).
+    #[error("its tick is too far ahead of the chain")]
     TickTooFar,
     /// Its author has used up what one member may write in an epoch.
     #[error("its author is over the quota of this epoch")]
@@ -59,8 +61,8 @@ pub struct Skip {
     pub reason: SkipReason,
 }
 
-/// How much one member may post and submit in one epoch. Ticks need no quota: each must be for a later view than the
-/// last, and not more than an epoch ahead.
+/// How much one member may post and submit in one epoch. Ticks need no quota: of each member there is one at most behind every
+/// final view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
     /// How many posts.

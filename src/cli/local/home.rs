@@ -79,4 +79,8 @@ impl Clock for ChainTime {
         let passed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.from_ms.saturating_add(passed)
     }
+
+    fn steady_ms(&self) -> u64 {
+        SystemClock.steady_ms()
+    }
 }

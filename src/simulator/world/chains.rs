@@ -85,6 +85,9 @@ impl World {
             ChainEvent::EpochFailed { epoch } => {
                 self.timeline.note(now, "chain", || format!("epoch {epoch} ends without new keys"));
             }
+            ChainEvent::EpochsPassedOver { first, last } => {
+                self.timeline.note(now, "chain", || format!("epochs {first} to {last} are passed over"));
+            }
         }
         self.schedule(planned);
     }
