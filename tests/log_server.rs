@@ -133,7 +133,7 @@ fn of_many_who_send_the_same_entry_at_once_all_get_its_one_position() {
 fn who_waits_for_an_entry_gets_it() {
     let room = Room::new();
     let mut raw = room.connect();
-    raw.send(b"GET /v1/entries?from=0&wait_ms=10000 HTTP/1.1\r\nhost: x\r\n\r\n");
+    raw.send(b"GET /v1/entries?from=0&wait_ms=10000 HTTP/1.1\r\nhost: localhost\r\n\r\n");
     wait_until("it waits", || room.server().status().polls == 1);
     let entry = Pen::of(&room.config, 0).tick(1);
     room.access().append(&entry).unwrap();
@@ -364,6 +364,19 @@ fn what_a_server_makes_up_is_not_believed() {
 // Strangers.
 
 #[test]
+fn who_asks_under_a_foreign_name_gets_nothing_but_a_member_that_names_the_chain() {
+    let room = Room::new();
+    let chain = hex::encode(config().identity());
+    for path in ["/", "/status.json", "/v1/status", "/metrics", "/v1/entries?from=0"] {
+        let answer = room.ask(&format!("GET {path} HTTP/1.1\r\nhost: evil.example\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("'evil.example' is none of them"), "{answer}");
+        assert!(!answer.contains(&chain), "{answer}");
+    }
+    let member = format!("GET /v1/entries?from=0 HTTP/1.1\r\nhost: evil.example\r\ndkg-chain: {chain}\r\n\r\n");
+    assert!(room.ask(&member).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
 fn what_is_asked_wrongly_is_answered_in_words() {
     let room = Room::new();
     let starts = |request: &str, expected: &str| {
@@ -378,12 +391,12 @@ fn what_is_asked_wrongly_is_answered_in_words() {
         ("GET /v1/entries?from=18446744073709551615&limit=18446744073709551615", "200"),
         ("OPTIONS *", "404"),
     ] {
-        starts(&format!("{line} HTTP/1.1\r\nhost: x\r\n\r\n"), status);
+        starts(&format!("{line} HTTP/1.1\r\nhost: localhost\r\n\r\n"), status);
     }
-    starts("POST /v1/entries HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx", "400");
-    starts("POST /v1/status HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx", "405");
-    starts("POST /v1/entries HTTP/1.1\r\nhost: x\r\ndkg-chain: y\r\ncontent-length: 1\r\n\r\nx", "409");
-    starts("POST /v1/entries HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx", "400");
+    starts("POST /v1/entries HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\nx", "400");
+    starts("POST /v1/status HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\nx", "405");
+    starts("POST /v1/entries HTTP/1.1\r\nhost: localhost\r\ndkg-chain: y\r\ncontent-length: 1\r\n\r\nx", "409");
+    starts("POST /v1/entries HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx", "400");
     starts("ON/OFF\r\n\r\n", "400");
     starts("\u{16}\u{3}\u{1}\u{2}", "400");
     let counted = room.refused("not-http");
@@ -400,7 +413,7 @@ fn what_is_asked_wrongly_is_answered_in_words() {
 #[test]
 fn giant_heads_and_bodies_are_cut_off() {
     let room = Room::new();
-    let post = "POST /v1/entries HTTP/1.1\r\nhost: x\r\n";
+    let post = "POST /v1/entries HTTP/1.1\r\nhost: localhost\r\n";
     let giant = room.ask(&format!("{post}content-length: 10000000000\r\n\r\nabc"));
     assert!(giant.starts_with("HTTP/1.1 413"), "{giant}");
     let expecting = room.ask(&format!("{post}content-length: 10000000000\r\nexpect: 100-continue\r\n\r\n"));
@@ -456,7 +469,7 @@ fn who_waits_takes_no_room_from_who_appends_and_does_not_hold_up_a_stop() {
     });
     let mut polls: Vec<Raw> = (0..2).map(|_| room.connect()).collect();
     for (number, raw) in polls.iter_mut().enumerate() {
-        raw.send(b"GET /v1/entries?from=1&wait_ms=10000 HTTP/1.1\r\nhost: x\r\n\r\n");
+        raw.send(b"GET /v1/entries?from=1&wait_ms=10000 HTTP/1.1\r\nhost: localhost\r\n\r\n");
         wait_until("one more waits", || room.server().status().polls == number + 1);
     }
     let one_more = room.get("/v1/entries?from=1&wait_ms=10000");
@@ -486,7 +499,7 @@ fn thousands_of_connections_keep_no_member_out() {
         match number % 3 {
             0 => {}
             1 => raw.send(b"GET / HTTP/1.1\r\n"),
-            _ => raw.send(b"POST /v1/entries HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx"),
+            _ => raw.send(b"POST /v1/entries HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx"),
         }
         strangers.push(raw.0);
         if number % 100 == 99 {

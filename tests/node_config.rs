@@ -39,6 +39,7 @@ fn everything_that_can_be_said_is_read() {
     assert_eq!(config.log.password_file.as_deref(), Some(Path::new("/home/p")));
     assert_eq!(config.peers.get(&node.parse().unwrap()).map(String::as_str), Some("h:1"));
     assert_eq!(parse("key_check = \"strict\"\n").unwrap().key_check, Some(KeyCheck::Strict));
+    assert_eq!(parse("status_names = [\"node-3.example.org\"]\n").unwrap().status_names, ["node-3.example.org"]);
     assert_eq!(parse("key_check = \"off\"\n").unwrap().key_check, None);
     assert_eq!(parse("[keys]\nkeep = { epochs = 200 }\n").unwrap().keep, Keep::Epochs(200));
     assert_eq!(parse("[keys]\nkeep = { days = 90 }\n").unwrap().keep, Keep::Days(90));
@@ -51,6 +52,7 @@ fn what_makes_no_sense_is_named() {
         ("clock_offset_ms = 100000000\n", "clock_offset_ms"),
         ("listen = \"nowhere\"\n", "listen"),
         ("keyfile = \"a\"\n", "keyfile"),
+        ("status_names = [\"http://a:1\"]\n", "'http://a:1' is no name of a host"),
         ("key_check = \"perhaps\"\n", "perhaps"),
         ("[keys]\nkeep = { epochs = 0 }\n", "1 to 65536 epochs"),
         ("[keys]\nkeep = { days = 100000 }\n", "days"),

@@ -72,6 +72,11 @@ struct Serve {
         value_parser = clap::value_parser!(u32).range(1..))]
     requests_per_second: u32,
 
+    /// A name under which browsers and collectors may ask for its page, status and metrics, beside addresses, localhost and the
+    /// committee file's endpoints. May be given several times.
+    #[arg(long, value_name = "HOST")]
+    name: Vec<String>,
+
     /// Say where it listens, and every ten seconds how it fares, as JSON objects, one a line.
     #[arg(long)]
     json: bool,
@@ -123,6 +128,7 @@ impl Serve {
         let mut limits = LogServerConfig {
             requests_per_second: self.requests_per_second,
             burst: self.requests_per_second.saturating_mul(2),
+            names: self.name.clone(),
             ..LogServerConfig::default()
         };
         if self.behind_proxy {

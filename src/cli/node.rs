@@ -75,7 +75,7 @@ impl Options {
         let metrics = metrics()?;
         let node = Node::start(&config, &unlock(&config)?, self.create).map_err(wrong)?;
         let serve = |listen| {
-            let web = Web::start(listen, node.status_source(), Some(metrics));
+            let web = Web::start(listen, &config.status_names, node.status_source(), Some(metrics));
             web.map_err(|error| Failure::Wrong(format!("the status address {listen}: {error}")))
         };
         let web = config.status.map(serve).transpose()?;

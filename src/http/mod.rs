@@ -18,6 +18,7 @@
 //! It speaks no TLS: put a reverse proxy in front where the content needs it.
 
 mod connection;
+mod hosts;
 mod rates;
 mod seats;
 mod server;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use ureq_proto::http::{HeaderMap, Method, StatusCode};
 
+pub(crate) use hosts::Hosts;
 pub(crate) use rates::Rates;
 pub(crate) use seats::{Seating, Seats};
 pub(crate) use server::{HttpCounts, HttpServer};

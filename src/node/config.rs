@@ -7,6 +7,7 @@
 //! key_file = "node.key"            # opens identity and store; or passphrase_file; or neither, and it is asked for
 //! listen = "0.0.0.0:7000"          # where the other members reach it; the port of its address if left out
 //! status = "127.0.0.1:7080"        # page, status and metrics; none if left out
+//! status_names = ["node3.example.org"]  # names that browsers and collectors may ask it under, beside addresses and localhost
 //! key_check = "off"                # or "strict", or { lenient = EPOCH }: start only with the key that is expected now
 //! clock_offset_ms = 0              # added to this machine's clock
 //!
@@ -63,6 +64,8 @@ pub struct NodeConfig {
     pub listen: Option<SocketAddr>,
     /// Where page, status and metrics are served.
     pub status: Option<SocketAddr>,
+    /// The names under which they may be asked for, beside addresses and `localhost`.
+    pub status_names: Vec<String>,
     /// Whether to look for the current epoch's key at the start, and not to start without. By default a node starts in any
     /// case, and shows that the key is missing: who has missed one run has to be there for the next.
     pub key_check: Option<KeyCheck>,
@@ -149,6 +152,8 @@ struct Fields {
     listen: Option<SocketAddr>,
     status: Option<SocketAddr>,
     #[serde(default)]
+    status_names: Vec<String>,
+    #[serde(default)]
     key_check: KeyCheckField,
     #[serde(default)]
     clock_offset_ms: i64,
@@ -167,6 +172,11 @@ enum KeyCheckField {
     #[default]
     Off,
     Lenient(u64),
+}
+
+/// Whether this could be the name of a host.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_'))
 }
 
 impl NodeConfig {
@@ -197,6 +207,9 @@ impl NodeConfig {
         if fields.clock_offset_ms.unsigned_abs() > MAX_CLOCK_OFFSET_MS {
             return Err(format!("clock_offset_ms is more than {MAX_CLOCK_OFFSET_MS}, a day; set the machine's clock"));
         }
+        if let Some(name) = fields.status_names.iter().find(|name| !is_name(name)) {
+            return Err(format!("status_names: '{name}' is no name of a host; give it without scheme, port and path"));
+        }
         match fields.keys.keep {
             Keep::Epochs(1..=MAX_KEPT_EPOCHS) | Keep::Days(1..=MAX_KEPT_DAYS) => {}
             Keep::Epochs(_) => {
@@ -222,6 +235,7 @@ impl NodeConfig {
             passphrase_file: fields.passphrase_file.map(at),
             listen: fields.listen,
             status: fields.status,
+            status_names: fields.status_names,
             key_check: match fields.key_check {
                 KeyCheckField::Strict => Some(KeyCheck::Strict),
                 KeyCheckField::Off => None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ureq_proto::http::{Method, StatusCode};
 
-use crate::http::{Answer, HttpCounts, HttpServer, Limits, Request, Service};
+use crate::http::{Answer, Hosts, HttpCounts, HttpServer, Limits, Request, Service};
 use crate::node::{Level, Status, Verdict};
 use crate::page::page;
 
@@ -32,12 +32,18 @@ pub type MetricsSource = Arc<dyn Fn(&Status) -> String + Send + Sync>;
 pub struct Web(HttpServer);
 
 impl Web {
-    /// Serves there from now on; without `metrics` there are none.
+    /// Serves there from now on, whoever asks for an address, `localhost` or one of `names`; without `metrics` there are none.
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub fn start(listen: SocketAddr, status: StatusSource, metrics: Option<MetricsSource>) -> io::Result<Web> {
-        HttpServer::start("dkg-status", listen, LIMITS, Arc::new(Desk { status, metrics })).map(Web)
+    pub fn start(
+        listen: SocketAddr,
+        names: &[String],
+        status: StatusSource,
+        metrics: Option<MetricsSource>,
+    ) -> io::Result<Web> {
+        let desk = Desk { hosts: Hosts::new(names), status, metrics };
+        HttpServer::start("dkg-status", listen, LIMITS, Arc::new(desk)).map(Web)
     }
 
     /// Where it listens.
@@ -47,6 +53,7 @@ impl Web {
 }
 
 struct Desk {
+    hosts: Hosts,
     status: StatusSource,
     metrics: Option<MetricsSource>,
 }
@@ -55,6 +62,9 @@ impl Service for Desk {
     fn answer(&self, request: &Request, _: &dyn Fn() -> HttpCounts) -> Answer {
         if request.method != Method::GET && request.method != Method::HEAD {
             return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "this server only shows").with("allow", "GET, HEAD");
+        }
+        if let Some(refused) = self.hosts.refuse(request, "status_names in node.toml") {
+            return refused;
         }
         match (request.path.as_str(), &self.metrics) {
             ("/", _) => page(),
@@ -79,4 +89,65 @@ fn health(verdict: &Verdict) -> Answer {
         Level::Starting | Level::Halted => StatusCode::SERVICE_UNAVAILABLE,
     };
     Answer::text(status, verdict.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::node::{Finding, Subject};
+
+    /// A page whose status nobody may ask for.
+    fn web(names: &[&str]) -> Web {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let nobody = Arc::new(|| unreachable!("the status was asked for"));
+        Web::start(([127, 0, 0, 1], 0).into(), &names, nobody, None).expect("a port")
+    }
+
+    fn ask(web: &Web, request: &str) -> String {
+        let mut stream = TcpStream::connect(web.address()).expect("a connection");
+        write!(stream, "{request}\r\nconnection: close\r\n\r\n").expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    #[test]
+    fn a_name_that_is_not_the_nodes_own_gets_nothing_whatever_is_asked() {
+        let web = web(&["node3.example.org"]);
+        for path in ["/", "/status.json", "/metrics", "/healthz", "/nothing"] {
+            let answer = ask(&web, &format!("GET {path} HTTP/1.1\r\nhost: evil.example:7080"));
+            assert!(answer.starts_with("HTTP/1.1 421 "), "{path}: {answer}");
+            assert!(
+                answer.contains("the names that status_names in node.toml has; 'evil.example' is none of them"),
+                "{answer}"
+            );
+        }
+        for host in ["127.0.0.1:7080", "localhost", "node3.example.org:443"] {
+            assert!(ask(&web, &format!("GET / HTTP/1.1\r\nhost: {host}")).starts_with("HTTP/1.1 200 "), "{host}");
+        }
+    }
+
+    #[test]
+    fn head_is_answered_as_get_is_and_without_a_body() {
+        let web = web(&[]);
+        let get = ask(&web, "GET / HTTP/1.1\r\nhost: localhost");
+        let head = ask(&web, "HEAD / HTTP/1.1\r\nhost: localhost");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(get.split("\r\n\r\n").next(), head.split("\r\n\r\n").next());
+        assert!(ask(&web, "DELETE / HTTP/1.1\r\nhost: localhost").starts_with("HTTP/1.1 405 "));
+    }
+
+    #[test]
+    fn a_health_check_fails_only_where_nothing_goes_on_and_has_the_word_and_the_reason() {
+        let of = |level| {
+            let finding = Finding { level, about: Subject::Log, what: "no route".into(), to_do: "find one".into() };
+            let answer = health(&Verdict { level, findings: vec![finding] });
+            (answer.status.as_u16(), String::from_utf8(answer.body).unwrap_or_default())
+        };
+        assert_eq!(of(Level::Degraded), (200, "DEGRADED\nno route; find one\n".to_owned()));
+        assert_eq!([Level::Ok, Level::Starting, Level::Halted].map(|level| of(level).0), [200, 503, 503]);
+    }
 }

@@ -102,7 +102,7 @@ impl Room {
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
+        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     }
 }
 
@@ -188,7 +188,7 @@ impl Pen {
 /// A request that appends an entry.
 pub(crate) fn append_request(chain: &[u8; 32], entry: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST /v1/entries HTTP/1.1\r\nhost: x\r\ndkg-chain: {}\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/entries HTTP/1.1\r\nhost: localhost\r\ndkg-chain: {}\r\ncontent-length: {}\r\n\r\n",
         hex::encode(chain),
         entry.len()
     );

@@ -22,7 +22,7 @@ use crate::chain::log::{
 };
 use crate::committee::Index;
 use crate::hex;
-use crate::http::{Answer, HttpCounts, HttpServer, Limits, Request, Service};
+use crate::http::{Answer, Hosts, HttpCounts, HttpServer, Limits, Request, Service};
 use crate::page::page;
 
 /// How many entries are read from the file at a time; with the longest they come to `MAX_READ_BYTES`.
@@ -49,6 +49,9 @@ pub struct LogServerConfig {
     pub idle: Duration,
     /// How long a request may take to arrive, and an answer to be taken.
     pub transfer: Duration,
+    /// Names under which its page, status and metrics may be asked for, beside addresses, `localhost` and the committee file's
+    /// endpoints. Members, who name the chain, may ask under any.
+    pub names: Vec<String>,
 }
 
 impl Default for LogServerConfig {
@@ -63,6 +66,7 @@ impl Default for LogServerConfig {
             burst: 4000,
             idle: Duration::from_secs(60),
             transfer: Duration::from_secs(10),
+            names: Vec::new(),
         }
     }
 }
@@ -110,7 +114,9 @@ impl LogServer {
             requests_per_second: limits.requests_per_second,
             burst: limits.burst,
         };
+        let endpoints = config.log().endpoints().iter().map(|endpoint| authority(endpoint));
         let host = Arc::new(Host {
+            hosts: Hosts::new(limits.names.iter().map(String::as_str).chain(endpoints)),
             chain: hex::encode(config.identity()),
             config,
             reader: log.reader(),
@@ -160,6 +166,7 @@ struct Host {
     config: Arc<ChainConfig>,
     /// The chain's identity in hex.
     chain: String,
+    hosts: Hosts,
     log: FileLog,
     /// Reads and waits for everybody; shut down when the server stops.
     reader: FileLogReader,
@@ -179,8 +186,19 @@ struct Shown {
     server: LogServerStatus,
 }
 
+/// What stands between scheme and path.
+fn authority(endpoint: &str) -> &str {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap_or(rest)
+}
+
 impl Service for Host {
     fn answer(&self, request: &Request, counts: &dyn Fn() -> HttpCounts) -> Answer {
+        if request.header(CHAIN_HEADER) != Some(&self.chain)
+            && let Some(refused) = self.hosts.refuse(request, "the committee file or --name")
+        {
+            return refused;
+        }
         let reading = matches!(request.method, Method::GET | Method::HEAD);
         let answer = match (request.path.as_str(), reading) {
             ("/v1/entries", _) if request.method == Method::POST => self.append(request),
