@@ -232,7 +232,7 @@ fn the_last_straw_of_a_fork_is_taken_and_nothing_after_it() {
     }
     let honest = Pen::of(&room.config, 4).tick(1);
     for _ in 0..2 {
-        assert!(matches!(room.access().append(&honest), Err(LogError::Failed(text)) if text.contains("forked")));
+        assert!(refused(room.access().append(&honest)).contains("forked"));
         assert_eq!(room.access().read(0, 9), Ok(entries.clone()), "all can see why");
         room.restart();
     }
@@ -257,17 +257,14 @@ fn the_log_of_another_chain_is_never_taken_for_ones_own() {
     let room = Room::new();
     let other = ChainConfig::new(ChainSpec { chain_id: "other".into(), ..spec() }).unwrap();
     let log = access(&other, vec![room.endpoint()]);
-    let text = format!(
-        "the log server at {} keeps the log of another chain, {}",
-        room.endpoint(),
-        hex::encode(room.config.identity())
-    );
-    let failed = LogError::Failed(text);
-    assert_eq!(log.append(&Pen::of(&other, 0).tick(1)), Err(failed.clone()));
-    assert_eq!(log.read(0, 1), Err(failed.clone()));
-    assert_eq!(log.wait(0, Duration::MAX), Err(failed.clone()));
-    assert_eq!(log.status(), Err(failed));
-    assert_eq!((room.log.len(), room.refused("other-chain")), (0, 3));
+    let chain = hex::encode(room.config.identity());
+    let text = format!("{}: it keeps the log of another chain, {chain}", room.endpoint());
+    let other_chain = LogError::Unavailable(text);
+    assert_eq!(log.append(&Pen::of(&other, 0).tick(1)), Err(other_chain.clone()));
+    assert_eq!(log.read(0, 1), Err(other_chain.clone()));
+    assert_eq!(log.wait(0, Duration::MAX), Err(other_chain.clone()));
+    assert_eq!(log.status(), Err(other_chain));
+    assert_eq!((room.log.len(), room.refused("other-chain")), (0, 6), "asked once more, as after any trouble");
 }
 
 // Endpoints.
@@ -318,6 +315,39 @@ fn an_endpoint_that_dies_or_hangs_is_left_for_the_next() {
 }
 
 #[test]
+fn what_one_endpoint_claims_is_asked_of_the_others() {
+    let other = ChainConfig::new(ChainSpec { chain_id: "other".into(), ..spec() }).unwrap();
+    let foreign = Room::with(Arc::new(other), LogServerConfig::default());
+    let room = Room::new();
+    let mut pen = Pen::of(&room.config, 0);
+    let chain = hex::encode(room.config.identity());
+    let head = format!("dkg-chain: {chain}\r\ndkg-end: 9\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let claims: Vec<String> = [400, 401, 403, 404, 409, 413, 418, 500, 503]
+        .map(|status| format!("HTTP/1.1 {status} Oh\r\n{head}"))
+        .into_iter()
+        .chain([format!("HTTP/1.1 409 Oh\r\ndkg-reason: forked\r\n{head}"), format!("HTTP/1.1 200 OK\r\n{head}")])
+        .collect();
+    for (number, claim) in (1..).zip(&claims) {
+        let listener = TcpListener::bind(ANY_PORT).unwrap();
+        let liar = format!("http://{}", listener.local_addr().unwrap());
+        let said = claim.clone();
+        // Answers until nobody asks any more; what it is blocked in ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut raw = Raw(stream.unwrap());
+                let _ = std::io::Read::read(&mut raw.0, &mut [0; 4096]);
+                raw.send(said.as_bytes());
+            }
+        });
+        let entry = pen.tick(number);
+        let log = access(&room.config, vec![liar.clone(), foreign.endpoint(), room.endpoint()]);
+        assert_eq!(log.read(number - 1, 1), Ok(Vec::new()), "{claim}");
+        let log = access(&room.config, vec![liar, foreign.endpoint(), room.endpoint()]);
+        assert_eq!(log.append(&entry), Ok(number - 1), "{claim}");
+    }
+}
+
+#[test]
 fn what_a_server_makes_up_is_not_believed() {
     let chain = hex::encode(config().identity());
     let head = |status: &str, length: usize| {
@@ -333,6 +363,7 @@ fn what_a_server_makes_up_is_not_believed() {
         (ok(&too_long), "bytes, where"),
         (ok(b"\x01\0\0\0a\x01\0\0\0b\x01\0\0\0c"), "more than the 2 entries"),
         (ok(&vec![0; 3_000_000]), "larger than"),
+        (ok(b""), "gives none"),
         (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec(), "no log server"),
         (
             b"HTTP/1.1 302 Found\r\nlocation: /\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec(),

@@ -14,41 +14,72 @@ use crate::chain::log::{ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogCon
 /// The most bytes of a password.
 const MAX_PASSWORD_BYTES: usize = 1024;
 
-/// A host that remembers whether it could be reached.
+/// A log that remembers what is wrong with it.
 pub(super) struct Seen {
     host: Arc<dyn LogHost>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Trouble,
 }
 
-/// What kept the last call from being answered, if anything did.
-pub(super) type Trouble = Arc<Mutex<Option<String>>>;
+/// What is wrong with the log at the moment, if anything is. That it can be read says nothing about whether it can be
+/// written (a full disk, a right that was taken away), and the other way round: each is over with a success of its own kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Troubles {
+    pub(super) reading: Option<String>,
+    pub(super) appending: Option<String>,
+}
+
+/// See [`Troubles`].
+pub(super) type Trouble = Arc<Mutex<Troubles>>;
+
+impl Troubles {
+    /// All of it in one sentence.
+    pub(super) fn told(&self) -> Option<String> {
+        let reading = self.reading.iter().map(|trouble| format!("reading the log: {trouble}"));
+        let appending = self.appending.iter().map(|trouble| format!("writing to the log: {trouble}"));
+        reading.chain(appending).reduce(|all, next| format!("{all}; {next}"))
+    }
+}
+
+/// What is known now of one of them; not what there was before only if the outcome says something about it.
+fn note<T>(trouble: &mut Option<String>, outcome: &Result<T, LogError>) {
+    match outcome {
+        Ok(_) | Err(LogError::NothingNew) => *trouble = None,
+        Err(LogError::ShutDown | LogError::TooLong(_)) => {}
+        Err(error) => *trouble = Some(error.to_string()),
+    }
+}
 
 impl Seen {
     pub(super) fn new(host: Arc<dyn LogHost>) -> (Self, Trouble) {
         let trouble = Trouble::default();
         (Seen { host, trouble: Arc::clone(&trouble) }, trouble)
     }
-
-    fn note<T>(&self, outcome: Result<T, LogError>) -> Result<T, LogError> {
-        *self.trouble.lock() = match &outcome {
-            Ok(_) | Err(LogError::ShutDown | LogError::Refused(_) | LogError::NothingNew) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        outcome
-    }
 }
 
 impl LogHost for Seen {
     fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
-        self.note(self.host.append(entry))
+        let outcome = self.host.append(entry);
+        note(&mut self.trouble.lock().appending, &outcome);
+        outcome
     }
 
     fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {
-        self.note(self.host.read(from, limit))
+        let outcome = self.host.read(from, limit);
+        note(&mut self.trouble.lock().reading, &outcome);
+        outcome
     }
 
     fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
-        self.note(self.host.wait(from, timeout))
+        let outcome = self.host.wait(from, timeout);
+        // Who waits is told that there is something, and not what: whether it can be read is seen when it is.
+        if outcome.is_err() {
+            note(&mut self.trouble.lock().reading, &outcome);
+        }
+        outcome
+    }
+
+    fn distrust(&self) {
+        self.host.distrust();
     }
 
     fn shutdown(&self) {
@@ -107,33 +138,59 @@ fn password(file: &Path) -> Result<SecretBytes, NodeError> {
 mod tests {
     use super::*;
 
-    /// A host that has an answer ready for every append.
-    struct Answers(Mutex<Vec<Result<u64, LogError>>>);
+    /// A host that has an answer ready for every append and every read.
+    #[derive(Default)]
+    struct Answers {
+        appends: Mutex<Vec<Result<u64, LogError>>>,
+        reads: Mutex<Vec<Result<Vec<Vec<u8>>, LogError>>>,
+    }
 
     impl LogHost for Answers {
         fn append(&self, _: &[u8]) -> Result<u64, LogError> {
-            self.0.lock().pop().unwrap_or(Ok(0))
+            self.appends.lock().pop().unwrap_or(Ok(0))
         }
 
         fn read(&self, _: u64, _: usize) -> Result<Vec<Vec<u8>>, LogError> {
-            Ok(Vec::new())
+            self.reads.lock().pop().unwrap_or(Ok(Vec::new()))
         }
 
         fn wait(&self, _: u64, _: Duration) -> Result<(), LogError> {
             Ok(())
         }
+    }
 
-        fn shutdown(&self) {}
+    fn away<T>() -> Result<T, LogError> {
+        Err(LogError::Unavailable("no route".to_owned()))
     }
 
     #[test]
     fn a_tick_that_came_too_late_to_say_anything_new_was_shown_as_trouble_and_made_health_checks_fail() {
-        let unreachable = LogError::Unavailable("no route".to_owned());
-        let answers = vec![Err(LogError::NothingNew), Err(unreachable)];
-        let (host, trouble) = Seen::new(Arc::new(Answers(Mutex::new(answers))));
+        let appends = Mutex::new(vec![Err(LogError::NothingNew), away()]);
+        let (host, trouble) = Seen::new(Arc::new(Answers { appends, ..Answers::default() }));
         let _ = host.append(b"a tick");
-        assert!(trouble.lock().as_ref().is_some_and(|trouble| trouble.contains("no route")));
+        assert!(trouble.lock().told().is_some_and(|trouble| trouble.contains("no route")));
         assert_eq!(host.append(b"a tick"), Err(LogError::NothingNew));
-        assert_eq!(*trouble.lock(), None, "the log was reached, and all is well");
+        assert_eq!(trouble.lock().told(), None, "the log was reached, and all is well");
+    }
+
+    #[test]
+    fn a_trouble_is_over_with_a_success_of_its_own_kind_and_no_other() {
+        let answers = Answers { appends: Mutex::new(vec![Ok(7), away()]), reads: Mutex::new(vec![away(), Ok(vec![])]) };
+        let (host, trouble) = Seen::new(Arc::new(answers));
+        let shown = || {
+            let trouble = trouble.lock();
+            (trouble.reading.is_some(), trouble.appending.is_some())
+        };
+        let _ = host.append(b"");
+        assert!(host.read(0, 1).is_ok() && host.wait(0, Duration::ZERO).is_ok());
+        assert_eq!(shown(), (false, true), "a disk that is full can be read");
+        let _ = host.read(0, 1);
+        assert_eq!(host.append(b""), Ok(7));
+        assert_eq!(host.append(&[0; 9]), Ok(0));
+        assert_eq!(shown(), (true, false));
+        assert!(host.wait(0, Duration::ZERO).is_ok());
+        assert_eq!(shown(), (true, false), "that there is something to read is not to have it");
+        assert!(host.read(0, 1).is_ok());
+        assert_eq!(shown(), (false, false));
     }
 }

@@ -77,8 +77,9 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(OffsetClock(config.clock_offset_ms));
         let network = Arc::new(bind(|| tcp_config(config, &chain, me, &identity))?);
 
-        let (host, trouble) = Seen::new(host::connect(&chain, &config.log)?);
-        let host: Arc<dyn LogHost> = Arc::new(LogCopy::new(&folder.log, Arc::new(host)));
+        let copy = LogCopy::new(&folder.log, host::connect(&chain, &config.log)?);
+        let (host, trouble) = Seen::new(Arc::new(copy));
+        let host: Arc<dyn LogHost> = Arc::new(host);
         let replica = LogChain::new(Arc::clone(&chain));
         let key = identity.network_key.clone();
         let chain_node = ChainNode::new(replica, Arc::clone(&host), key, clock.now_ms()).map_err(|_| not_a_member())?;
@@ -215,16 +216,16 @@ fn live(shared: &Arc<Shared>, parts: Parts, stopped: &Receiver<()>) -> Result<()
 
 /// Reads what was missed; `false` if the node was stopped meanwhile.
 fn catch_up(shared: &Shared, stopped: &Receiver<()>) -> Result<bool, FollowError> {
-    let mut told = false;
+    let mut told: Option<LogError> = None;
     loop {
         match shared.chain.catch_up_noting(|| shared.results.note(shared.chain.replica())) {
             Ok(()) => return Ok(true),
             Err(FollowError::Log(LogError::ShutDown)) => return Ok(false),
-            Err(FollowError::Log(error @ (LogError::Unavailable(_) | LogError::Full(_)))) => {
-                if !told {
-                    log::warn!("{error}; the node starts when it can be reached");
-                    shared.diary.note(&format!("{error}; the node starts when it can be reached"));
-                    told = true;
+            Err(FollowError::Log(error)) if error.may_pass() => {
+                if told.as_ref() != Some(&error) {
+                    log::warn!("{error}; the node starts when that is over");
+                    shared.diary.note(&format!("{error}; the node starts when that is over"));
+                    told = Some(error);
                 }
             }
             Err(error) => return Err(error),

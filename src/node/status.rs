@@ -98,6 +98,12 @@ pub struct LogStatus {
     pub kind: String,
     /// Where.
     pub endpoints: Vec<String>,
+    /// Why it cannot be read at the moment, if so.
+    #[serde(default)]
+    pub reading: Option<String>,
+    /// Why it cannot be written at the moment, if so.
+    #[serde(default)]
+    pub appending: Option<String>,
 }
 
 impl SeenMember {

@@ -40,6 +40,14 @@ impl LogCopy {
 
     /// Reads what the host has beyond the copy, at most `limit` entries, into the copy.
     fn fetch(&self, limit: usize) -> Result<(), LogError> {
+        let fetched = self.try_fetch(limit);
+        if matches!(fetched, Err(LogError::Rewritten(_) | LogError::Lost { .. })) {
+            self.host.distrust();
+        }
+        fetched
+    }
+
+    fn try_fetch(&self, limit: usize) -> Result<(), LogError> {
         let mut compared = self.compared.lock();
         let end = self.copy.end();
         let mut at = end.saturating_sub(if *compared { OVERLAP } else { OVERLAP_AT_START });
@@ -102,7 +110,7 @@ impl LogHost for LogCopy {
     /// What the copy has, or else what is new at the host.
     ///
     /// # Errors
-    /// Those of the host; [`LogError::Rewritten`] and [`LogError::Lost`]; and [`LogError::Failed`] if the copy's file fails.
+    /// Those of the host; [`LogError::Rewritten`] and [`LogError::Lost`]; [`LogError::Disk`] and [`LogError::Failed`] if the copy's file fails.
     fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {
         if limit > 0 && from >= self.copy.end() {
             self.fetch(limit)?;
@@ -112,6 +120,10 @@ impl LogHost for LogCopy {
 
     fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
         if from < self.copy.end() { Ok(()) } else { self.host.wait(from, timeout) }
+    }
+
+    fn distrust(&self) {
+        self.host.distrust();
     }
 
     fn shutdown(&self) {

@@ -8,7 +8,9 @@ use crate::chain::log::LogError;
 pub(super) enum Trouble {
     /// Another may.
     Endpoint(String),
-    /// All will say the same.
+    /// It says that it will not, and why. That is no more than what this one claims: another may.
+    Refusal(String),
+    /// It is known without asking another.
     Log(LogError),
 }
 
@@ -31,16 +33,20 @@ impl Endpoints {
     }
 
     /// Asks the endpoints one after the other until one of them does it, the first one twice: a connection that was kept
-    /// may have been closed by the other side meanwhile. `check_open` ends it all.
+    /// may have been closed by the other side meanwhile. `check_open` ends it all. If none does it, it is
+    /// [`LogError::Refused`] where all have refused.
     pub(super) fn ask<T>(
         &self,
         check_open: impl Fn() -> Result<(), LogError>,
         ask: impl Fn(&str) -> Result<T, Trouble>,
     ) -> Result<T, LogError> {
         let preferred = self.preferred.load(Ordering::Relaxed);
-        let mut troubles = Vec::new();
+        let (mut troubles, mut all_refuse, mut first_refuses) = (Vec::new(), true, false);
         for turn in 0..=self.list.len() {
             check_open()?;
+            if turn == self.list.len() && first_refuses {
+                break;
+            }
             let number = preferred.wrapping_add(turn).checked_rem(self.list.len()).unwrap_or(0);
             let Some(endpoint) = self.list.get(number) else { break };
             let outcome = ask(endpoint);
@@ -52,15 +58,30 @@ impl Endpoints {
                     return Ok(done);
                 }
                 Err(Trouble::Log(error)) => return Err(error),
-                Err(Trouble::Endpoint(trouble)) => troubles.push(format!("{endpoint}: {trouble}")),
+                Err(Trouble::Endpoint(trouble)) => {
+                    all_refuse = false;
+                    troubles.push(format!("{endpoint}: {trouble}"));
+                }
+                Err(Trouble::Refusal(reason)) => {
+                    first_refuses |= turn == 0;
+                    troubles.push(format!("{endpoint}: {reason}"));
+                }
             }
         }
         if troubles.is_empty() {
-            return Err(LogError::Failed("the log has no endpoint; the committee file has to name one".to_owned()));
+            return Err(LogError::Unavailable(
+                "the log has no endpoint; the committee file has to name one".to_owned(),
+            ));
         }
         // The first one's second turn usually says the same.
         troubles.dedup();
-        Err(LogError::Unavailable(troubles.join("; ")))
+        let text = troubles.join("; ");
+        Err(if all_refuse { LogError::Refused(text) } else { LogError::Unavailable(text) })
+    }
+
+    /// The next call asks another first.
+    pub(super) fn distrust(&self) {
+        self.preferred.fetch_add(1, Ordering::Relaxed);
     }
 }
 

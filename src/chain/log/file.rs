@@ -127,9 +127,17 @@ pub enum FileLogError {
     },
 }
 
+impl FileLogError {
+    /// Whether the file may be in order again without anybody's doing anything to it.
+    fn may_pass(&self) -> bool {
+        matches!(self, FileLogError::Full { .. } | FileLogError::Failed { .. } | FileLogError::ReadOnly { .. })
+    }
+}
+
 impl From<FileLogError> for LogError {
     fn from(error: FileLogError) -> Self {
-        LogError::Failed(error.to_string())
+        let text = error.to_string();
+        if error.may_pass() { LogError::Disk(text) } else { LogError::Failed(text) }
     }
 }
 
@@ -335,8 +343,8 @@ impl LogHost for FileLogReader {
     /// Puts an entry at the end; returns its position once it is on the disk.
     ///
     /// # Errors
-    /// [`LogError::Failed`] if the file fails (then it has to be opened anew, and may or may not have the entry) or is full
-    /// (then it does not have it).
+    /// [`LogError::Disk`] or [`LogError::Failed`] if the file fails (then it has to be opened anew, and may or may not have
+    /// the entry) or is full (then it does not have it).
     fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
         let position = self.enqueue(entry)?;
         self.settle(position)?;

@@ -10,13 +10,15 @@ use parking_lot::Mutex;
 
 use crate::chain::log::node::{READ_BATCH, apply_at};
 use crate::chain::log::{
-    AppendError, Applied, Author, ChainEvent, ChainNode, Forked, LogChain, LogError, LogHost, Payload, Situation, Skip,
-    SkipReason, Ticker, TickerStep,
+    AppendError, Applied, Author, ChainEvent, ChainNode, Forked, LogChain, LogError, LogErrorClass, LogHost, Payload,
+    Situation, Skip, SkipReason, Ticker, TickerStep,
 };
 use crate::epoch::{ProtocolEvents, View};
 
-/// How long a follower waits before it asks again a host that it could not reach.
+/// How long a follower waits before it asks again a host that it could not reach; twice as long each time.
 const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// The longest of these waits: short beside any phase, so that a member is there again soon after its host.
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// A member's clock. The protocol reads none; this one only says when to tick.
 pub trait Clock: Send + Sync {
@@ -57,7 +59,8 @@ impl<F: Fn() -> View + Send + Sync> Pace for F {
     }
 }
 
-/// Why a member no longer follows the log.
+/// Why a member no longer follows the log. Of a log's errors only those of the class [`Broken`](LogErrorClass::Broken) end a
+/// [`Follower`]; the others are told and waited out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FollowError {
     /// The log cannot be read.
@@ -169,22 +172,24 @@ impl Drop for Report {
 /// The whole life of the thread: read, apply and tell; when there is nothing to read, tick or wait.
 fn run(mut follow: Follow, stopped: &Receiver<()>) -> Result<(), FollowError> {
     let is_stopped = || stopped.try_recv() == Err(TryRecvError::Disconnected);
-    let mut reachable = true;
+    let mut told: Option<LogError> = None;
+    let mut retry_wait = RETRY_WAIT;
     while !is_stopped() {
         let turn = follow.turn(&is_stopped).and_then(|next| match next {
             Next::Turn => Ok(()),
             Next::Wait { position, timeout } => Ok(follow.log.wait(position, timeout)?),
         });
         match turn {
-            Ok(()) => reachable = true,
+            Ok(()) => (told, retry_wait) = (None, RETRY_WAIT),
             Err(FollowError::Log(LogError::ShutDown)) => break,
-            Err(FollowError::Log(error @ (LogError::Unavailable(_) | LogError::Full(_)))) => {
-                if reachable {
+            Err(FollowError::Log(error)) if error.may_pass() => {
+                if told.as_ref() != Some(&error) {
                     log::warn!("{error}; trying again until it can");
+                    told = Some(error);
                 }
-                reachable = false;
                 // Nobody sends on this channel: it times out, or is closed, which the loop's head sees.
-                let _ = stopped.recv_timeout(RETRY_WAIT);
+                let _ = stopped.recv_timeout(retry_wait);
+                retry_wait = retry_wait.saturating_mul(2).min(MAX_RETRY_WAIT);
             }
             Err(error) => return Err(error),
         }
@@ -287,7 +292,7 @@ impl Follow {
                     self.ticker.sent(view, steady_ms);
                     Ok(Next::Turn)
                 }
-                Err(AppendError::Log(error)) => Err(error.into()),
+                Err(AppendError::Log(error)) if error.class() != LogErrorClass::Entry => Err(error.into()),
                 Err(AppendError::Forked(forked)) => Err(forked.into()),
                 Err(error) => {
                     // Not for a tick, which is short and free; and if so, the others' ticks carry the chain on.

@@ -13,11 +13,28 @@ pub const MAX_MEMORY_LOG_BYTES: usize = 256 * 1024 * 1024;
 /// The most entries a [`MemoryLog`] keeps for readers that have not read them.
 pub const MAX_MEMORY_LOG_ENTRIES: usize = 1 << 20;
 
+/// Who has to do something about a [`LogError`]. Nothing that a host says ends anything by itself: it is not signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogErrorClass {
+    /// The host cannot be reached, or what it says cannot be used or believed. Others are asked, it is told, and tried
+    /// again with bounded waits for as long as it takes.
+    Host,
+    /// What was to be appended: no host takes it, and trying again changes nothing.
+    Entry,
+    /// This machine's disk does not do what it should just now. Told, and tried again.
+    Disk,
+    /// This machine's own file is not what was written. Going on would be a guess: the end of who relies on it.
+    Broken,
+    /// This access has been shut down.
+    ShutDown,
+}
+
 /// Why a host did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// It could not be reached, or not just now: worth trying again. An append may or may not have happened.
-    #[error("the log cannot be reached: {0}")]
+    /// It could not be reached, or not just now, or says what cannot be: worth trying again. An append may or may not have
+    /// happened.
+    #[error("the log cannot be used just now: {0}")]
     Unavailable(String),
     /// The log keeps as much as it can for a reader that does not come for it.
     #[error("the log is full: one of its readers has stopped reading at position {0}")]
@@ -25,8 +42,9 @@ pub enum LogError {
     /// The entry is too long for any replica to take.
     #[error("an entry of {0} bytes is too long; {MAX_ENTRY_BYTES} are allowed")]
     TooLong(usize),
-    /// The host has looked at the entry and takes it from nobody: trying again changes nothing.
-    #[error("the log refused the entry: {0}")]
+    /// The host says that it does not do this, and why. It may be wrong, or know of something that is still to be read
+    /// here; whether an entry is good is for the replicas to say.
+    #[error("the log's host refuses: {0}")]
     Refused(String),
     /// A tick that says what the log says already: it need not come in, and nothing is wrong with it.
     #[error("the log knows already what the entry says")]
@@ -39,13 +57,13 @@ pub enum LogError {
         /// The first that is still there.
         first: u64,
     },
-    /// The host shows another log than it did before. Nothing of it is taken any more.
+    /// The host shows another log than it did before. Nothing of it is taken while it does.
     #[error(
         "the log has been rewritten: at position {0} its host shows another entry than before; this node's own copy is \
          evidence, keep it, and ask the other members what theirs say"
     )]
     Rewritten(u64),
-    /// The host has less than it had before.
+    /// The host has less than it had before. Nothing is taken from it while it does.
     #[error(
         "the log has lost entries: its host has {host_has} of the {we_have} that this node has read; bring back the host's \
          newest copy of it"
@@ -56,12 +74,38 @@ pub enum LogError {
         /// How many it had.
         we_have: u64,
     },
-    /// The host cannot go on, and trying again is of no use.
+    /// This machine's own file of the log cannot be read or written just now: no room, say. It may be again.
+    #[error("{0}")]
+    Disk(String),
+    /// This machine's own file of the log is not what was written. Never for what a host says.
     #[error("{0}")]
     Failed(String),
     /// This access to the log has been shut down.
     #[error("the log has been shut down here")]
     ShutDown,
+}
+
+impl LogError {
+    /// Who has to do something about it.
+    pub fn class(&self) -> LogErrorClass {
+        match self {
+            LogError::Unavailable(_)
+            | LogError::Full(_)
+            | LogError::Refused(_)
+            | LogError::Forgotten { .. }
+            | LogError::Rewritten(_)
+            | LogError::Lost { .. } => LogErrorClass::Host,
+            LogError::TooLong(_) | LogError::NothingNew => LogErrorClass::Entry,
+            LogError::Disk(_) => LogErrorClass::Disk,
+            LogError::Failed(_) => LogErrorClass::Broken,
+            LogError::ShutDown => LogErrorClass::ShutDown,
+        }
+    }
+
+    /// Whether it may be over by itself: whoever follows the log tells it and tries again.
+    pub fn may_pass(&self) -> bool {
+        matches!(self.class(), LogErrorClass::Host | LogErrorClass::Disk)
+    }
 }
 
 /// One member's access to a host of the log: an order of byte strings, nothing more.
@@ -87,6 +131,10 @@ pub trait LogHost: Send + Sync {
     /// # Errors
     /// See [`LogError`].
     fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError>;
+
+    /// What this host has said does not fit what it said before: where there are several ways to it, the next call takes
+    /// another.
+    fn distrust(&self) {}
 
     /// Ends this access, for good.
     fn shutdown(&self) {}

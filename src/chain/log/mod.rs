@@ -77,7 +77,9 @@ pub use file::{FileLog, FileLogError, FileLogReader, MAX_FILE_LOG_BYTES};
 pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
 #[cfg(feature = "simulator")]
 pub(crate) use follower::{Follow, Next};
-pub use host::{LogError, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader};
+pub use host::{
+    LogError, LogErrorClass, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader,
+};
 #[cfg(feature = "log-http")]
 pub use http::{HttpLog, HttpLogConfig, HttpLogStatus};
 #[cfg(feature = "log-server")]

@@ -151,9 +151,12 @@ fn refused(error: impl ToString) -> ClientError {
     ClientError::Refused(error.to_string())
 }
 
+/// Whether an entry is good is for this member's own replica to say; a host that does not take it is asked again.
 fn client_error(error: AppendError) -> ClientError {
     match error {
-        AppendError::Log(LogError::Unavailable(_) | LogError::Full(_)) => ClientError::Unavailable(error.to_string()),
+        AppendError::Log(error) if error.may_pass() || error == LogError::NothingNew => {
+            ClientError::Unavailable(error.to_string())
+        }
         _ => refused(error),
     }
 }

@@ -1,6 +1,6 @@
 //! A member's way to a log server.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -77,6 +77,8 @@ pub struct HttpLog {
     chain: String,
     agent: Agent,
     endpoints: Endpoints,
+    /// How many entries the last wait was told of, until they have been asked for.
+    announced: AtomicU64,
     shut_down: AtomicBool,
     /// Told of the shutdown, for who pauses.
     pausing: Mutex<()>,
@@ -101,6 +103,7 @@ impl HttpLog {
             endpoints: Endpoints::new(config.endpoints.clone()),
             config,
             agent,
+            announced: AtomicU64::new(0),
             shut_down: AtomicBool::new(false),
             pausing: Mutex::new(()),
             woken: Condvar::new(),
@@ -114,7 +117,7 @@ impl HttpLog {
     pub fn status(&self) -> Result<HttpLogStatus, LogError> {
         self.ask(|endpoint| {
             let mut response = self.get(endpoint, "/v1/status", Duration::ZERO)?;
-            self.check_ok(endpoint, &mut response)?;
+            self.check_ok(&mut response)?;
             let bytes = response.body_mut().with_config().limit(MAX_STATUS_BYTES).read_to_vec()?;
             let StatusJson { version, entries, now_ms, failure } = serde_json::from_slice(&bytes)
                 .map_err(|error| Trouble::Endpoint(format!("its status makes no sense: {error}")))?;
@@ -140,18 +143,17 @@ impl HttpLog {
     fn get_entries(&self, endpoint: &str, from: u64, limit: usize, wait: Duration) -> Result<Response<Body>, Trouble> {
         let path = format!("/v1/entries?from={from}&limit={limit}&wait_ms={}", wait.as_millis());
         let mut response = self.get(endpoint, &path, wait)?;
-        self.check_ok(endpoint, &mut response)?;
+        self.check_ok(&mut response)?;
         Ok(response)
     }
 
-    /// Whether the log server of our chain has done what was asked; if not, what it says about that.
-    fn check_ok(&self, endpoint: &str, response: &mut Response<Body>) -> Result<(), Trouble> {
+    /// Whether the log server of our chain has done what was asked; if not, what it says about that. None of it is signed:
+    /// it is what this endpoint claims.
+    fn check_ok(&self, response: &mut Response<Body>) -> Result<(), Trouble> {
         let status = response.status();
         match header(response, CHAIN_HEADER) {
             Some(chain) if chain != self.chain => {
-                let other = clean(chain);
-                let text = format!("the log server at {endpoint} keeps the log of another chain, {other}");
-                return Err(Trouble::Log(LogError::Failed(text)));
+                return Err(Trouble::Endpoint(format!("it keeps the log of another chain, {}", clean(chain))));
             }
             Some(_) if status == StatusCode::OK => return Ok(()),
             None if !is_busy(status) => {
@@ -165,9 +167,8 @@ impl HttpLog {
         Err(match (reason.as_str(), status) {
             (reason::OLD_TICK, _) => Trouble::Log(LogError::NothingNew),
             // To be said again by who has read on.
-            (reason::STALE_PREFIX, _) => Trouble::Log(LogError::Unavailable(text)),
-            (reason::FORKED, _) => Trouble::Log(LogError::Failed(text)),
-            (_, status) if status.is_client_error() && !is_busy(status) => Trouble::Log(LogError::Refused(text)),
+            (reason::STALE_PREFIX, _) => Trouble::Endpoint(text),
+            (_, status) if status.is_client_error() && !is_busy(status) => Trouble::Refusal(text),
             _ => Trouble::Endpoint(text),
         })
     }
@@ -182,7 +183,7 @@ impl LogHost for HttpLog {
             let request = self.agent.post(format!("{endpoint}/v1/entries")).header(CHAIN_HEADER, self.chain.as_str());
             let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
             let mut response = request.send(entry)?;
-            self.check_ok(endpoint, &mut response)?;
+            self.check_ok(&mut response)?;
             let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES as u64).read_to_string()?;
             text.trim_end().parse().map_err(|_| Trouble::Endpoint(format!("'{}' is no position", clean(&text))))
         })
@@ -197,8 +198,17 @@ impl LogHost for HttpLog {
         self.ask(|endpoint| {
             let mut response = self.get_entries(endpoint, from, limit, Duration::ZERO)?;
             let most = frames::most_bytes(limit, MAX_READ_BYTES) as u64;
+            let end = end(&response);
             let bytes = response.body_mut().with_config().limit(most).read_to_vec()?;
-            frames::split(&bytes, limit).map_err(|what| Trouble::Endpoint(format!("it answers with {what}")))
+            let entries = frames::split(&bytes, limit);
+            let entries = entries.map_err(|what| Trouble::Endpoint(format!("it answers with {what}")))?;
+            // What it announced to who waited counts too: otherwise the two could go on for ever without a pause.
+            let announced = self.announced.swap(0, Ordering::Relaxed).max(end.unwrap_or(0));
+            if entries.is_empty() && announced > from {
+                let text = format!("it says that there are {announced} entries, and gives none from {from} on");
+                return Err(Trouble::Endpoint(text));
+            }
+            Ok(entries)
         })
     }
 
@@ -215,10 +225,10 @@ impl LogHost for HttpLog {
             let asked = Instant::now();
             let end = self.ask(|endpoint| {
                 let response = self.get_entries(endpoint, from, 0, slice)?;
-                let end = header(&response, END_HEADER).and_then(|end| end.parse::<u64>().ok());
-                end.ok_or_else(|| Trouble::Endpoint("it does not say how long the log is".to_owned()))
+                end(&response).ok_or_else(|| Trouble::Endpoint("it does not say how long the log is".to_owned()))
             })?;
             if end > from {
+                self.announced.store(end, Ordering::Relaxed);
                 return Ok(());
             }
             if asked.elapsed() < slice.min(POLL_PAUSE) {
@@ -228,6 +238,10 @@ impl LogHost for HttpLog {
                 }
             }
         }
+    }
+
+    fn distrust(&self) {
+        self.endpoints.distrust();
     }
 
     fn shutdown(&self) {
@@ -242,6 +256,11 @@ impl LogHost for HttpLog {
 
 fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
     response.headers().get(name)?.to_str().ok()
+}
+
+/// How many entries the log has, as the answer says.
+fn end(response: &Response<Body>) -> Option<u64> {
+    header(response, END_HEADER)?.parse().ok()
 }
 
 /// Whether this says nothing about what was asked, and comes from anybody: a proxy, or a server that has not looked yet.
