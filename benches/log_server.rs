@@ -45,7 +45,7 @@ fn config() -> Arc<ChainConfig> {
             node_id: NodeId::new(seed),
             staking_key: ProvenPublicKey::vouched_for(SecretKey::from_seed(&seed).expect("a seed").public_key()),
             network_key: key(number).verifying_key(),
-            address: String::new(),
+            address: None,
         }
     };
     let spec = ChainSpec {
@@ -164,7 +164,7 @@ fn main() {
     let server = serve(&log);
     let endpoint = format!("http://{}", server.local_addr());
     measure("over HTTP with our client", &config, &log, || {
-        let access = HttpLog::new(HttpLogConfig::new(vec![endpoint.clone()], *config.identity()));
+        let access = HttpLog::new(HttpLogConfig::new(vec![endpoint.parse().expect("an endpoint")], *config.identity()));
         Box::new(move |entry| assert!(access.append(entry).is_ok()))
     });
     server.stop();

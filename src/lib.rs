@@ -22,6 +22,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`bls`] | scalars, points, polynomials, keys, signatures, threshold combination; the only room that knows blst |
+//! | [`address`] | where members and logs are reached |
 //! | [`protocol`] | Joint-Feldman with complaints as a pure state machine |
 //! | [`committee`] | who takes part, in which order, with which threshold |
 //! | [`epoch`] | what the chain tells a node |
@@ -100,6 +101,8 @@
 // `unsafe` is for the calls into blst alone.
 #![deny(unsafe_code)]
 
+#[forbid(unsafe_code)]
+pub mod address;
 pub mod bls;
 #[forbid(unsafe_code)]
 pub mod chain;

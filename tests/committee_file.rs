@@ -1,6 +1,7 @@
 //! The committee file (spec section 9): what it says, what is refused, and what its hash covers.
 #![cfg(feature = "committee-file")]
 
+use dkg_engine::address::Endpoint;
 use dkg_engine::bls::{SecretKey, VectorEncoding};
 use dkg_engine::chain::log::{ChainSpec, CommitteeFile, LogPlace, MAX_COMMITTEE_FILE_BYTES, MemberFile, Schedule};
 use dkg_engine::committee::{Index, NodeId};
@@ -14,8 +15,12 @@ fn member(number: u8) -> MemberFile {
         staking_key: staking_key.public_key(),
         staking_key_proof: staking_key.prove_possession(),
         network_key: SigningKey::from_bytes(&[number + 1; 32]).verifying_key(),
-        address: format!("10.0.0.{}:7000", number + 1),
+        address: Some(format!("10.0.0.{}:7000", number + 1).parse().unwrap()),
     }
+}
+
+fn endpoint(text: &str) -> Endpoint {
+    text.parse().unwrap()
 }
 
 fn spec() -> ChainSpec {
@@ -26,7 +31,7 @@ fn spec() -> ChainSpec {
         schedule: Schedule { views_in_epoch: 600, setup_first_view: 60, views_per_phase: 120, poll_step: 10 },
         members: Vec::new(),
         vector_encoding: VectorEncoding::Uncompressed,
-        log: LogPlace::Http(vec!["http://10.0.0.9:7500".into(), "https://log.example.org:443".into()]),
+        log: LogPlace::Http(vec![endpoint("http://10.0.0.9:7500"), endpoint("https://log.example.org:443")]),
     }
 }
 
@@ -52,7 +57,7 @@ fn assert_names(error: &str, parts: &[&str]) {
 fn a_committee_file_is_read_as_it_was_written() {
     for log in [
         spec().log,
-        LogPlace::Etcd { endpoints: vec!["http://[::1]:2379".into()], prefix: "dkg/beacon/".into() },
+        LogPlace::Etcd { endpoints: vec![endpoint("http://[::1]:2379")], prefix: "dkg/beacon/".into() },
         LogPlace::Local,
     ] {
         for vector_encoding in [VectorEncoding::Uncompressed, VectorEncoding::Compressed] {
@@ -68,7 +73,7 @@ fn a_committee_file_is_read_as_it_was_written() {
     let file = file();
     let chain = file.chain();
     assert_eq!(chain.begins_at(View(0)), 1_796_126_400_250);
-    assert_eq!(chain.address(Index::from_position(2).unwrap()), Some("10.0.0.3:7000"));
+    assert_eq!(chain.address(Index::from_position(2).unwrap()), member(2).address.as_ref());
     let one = member(1);
     assert_eq!(MemberFile::parse(&one.text()), Ok(one));
 }
@@ -100,6 +105,31 @@ fn every_field_that_is_wrong_is_named_with_its_member() {
     assert_names(&refused(&of_two("address ="), "adress = \"10.0.0.3:7000\""), &["adress"]);
     let one = member(1).node_id.to_string();
     assert_names(&refused(&two, &one), &[&one, "twice"]);
+}
+
+#[test]
+fn members_addresses_are_told_apart_however_they_are_spelled() {
+    for (ours, theirs, named) in [
+        ("Node.example.org:7000", "node.EXAMPLE.org.:07000", "same address"),
+        ("[::ffff:10.0.0.3]:7000", "10.0.0.3:7000", "same address"),
+        ("0.0.0.0:7000", "10.0.0.3:7000", "nobody can be reached"),
+        ("0177.0.0.1:7000", "10.0.0.3:7000", "IPv4"),
+        ("127.1:7000", "10.0.0.3:7000", "IPv4"),
+        ("256.1.1.1:7000", "10.0.0.3:7000", "IPv4"),
+    ] {
+        let text = file().text().replace("10.0.0.3:7000", theirs).replace("10.0.0.2:7000", ours);
+        assert_names(&CommitteeFile::parse(&text).expect_err(ours).to_string(), &[named]);
+    }
+    // What is spelled in another way is another file, though it leads to the same place.
+    let text = file().text().replace("10.0.0.2:7000", "Node.example.org:7000");
+    let other = text.replace("Node.example.org", "node.example.org");
+    let [one, other] = [text, other].map(|text| *CommitteeFile::parse(&text).unwrap().chain().identity());
+    assert_ne!(one, other);
+}
+
+#[test]
+fn the_identity_of_a_committee_is_what_it_was_in_every_version() {
+    assert_eq!(hex(file().chain().identity()), "848824a12cb5031351528483763a4edbbd5ae96ba9658c5bea0b6faa0f7053a5");
 }
 
 fn hex(bytes: &[u8]) -> String {

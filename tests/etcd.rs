@@ -22,8 +22,12 @@ use sha3::{Digest, Sha3_256};
 
 const PREFIX: &str = "dkg/test/";
 
+fn way(endpoints: &[String]) -> EtcdLogConfig {
+    EtcdLogConfig::new(endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(), PREFIX.into())
+}
+
 fn access(cluster: &Cluster) -> EtcdLog {
-    EtcdLog::new(EtcdLogConfig::new(cluster.endpoints(), PREFIX.into()))
+    EtcdLog::new(way(&cluster.endpoints()))
 }
 
 /// An entry of this member.
@@ -210,7 +214,7 @@ fn nothing_acknowledged_is_lost_when_leaders_are_killed_and_brought_back_and_all
         }
     }
     for endpoint in cluster.endpoints() {
-        let alone = EtcdLog::new(EtcdLogConfig::new(vec![endpoint.clone()], PREFIX.into()));
+        let alone = EtcdLog::new(way(std::slice::from_ref(&endpoint)));
         assert_eq!(read_all(&alone), order, "{endpoint}");
     }
 }
@@ -251,7 +255,7 @@ fn a_member_with_a_user_of_its_own_writes_under_its_own_part_and_gets_a_new_toke
 
     let login = |password: &str| {
         let login = Some(("member-0".to_owned(), SecretBytes::new(password.as_bytes().to_vec())));
-        EtcdLog::new(EtcdLogConfig { login, ..EtcdLogConfig::new(cluster.endpoints(), PREFIX.into()) })
+        EtcdLog::new(EtcdLogConfig { login, ..way(&cluster.endpoints()) })
     };
     let log = login("open sesame");
     assert_eq!(log.append(&entry(0, 0)), Ok(0));
@@ -280,7 +284,7 @@ fn what_answers_nonsense_is_unavailable_and_named() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"kvs\":7}");
         }
     });
-    let log = EtcdLog::new(EtcdLogConfig::new(vec![endpoint.clone()], PREFIX.into()));
+    let log = EtcdLog::new(way(std::slice::from_ref(&endpoint)));
     let told = log.read(0, 9).unwrap_err();
     assert!(matches!(&told, LogError::Unavailable(text) if text.contains(&endpoint)), "{told}");
 }

@@ -32,8 +32,8 @@ fn an_identity_is_opened_as_it_was_made_with_its_passphrase_or_key_file() {
         made.create(&path, &unlock).unwrap();
         let opened = Identity::open(&path, &unlock).unwrap();
         assert_eq!(opened.secrets().expose(), made.secrets().expose());
-        assert_eq!(opened.public("h:1"), made.public("h:1"));
-        assert!(opened.public("h:1").proven().is_ok());
+        assert_eq!(opened.public("h:1".parse().ok()), made.public("h:1".parse().ok()));
+        assert!(opened.public("h:1".parse().ok()).proven().is_ok());
     }
 }
 

@@ -98,7 +98,7 @@ impl Place {
                 PublicKey::from_flow_bytes(&bytes(&member["staking_key"])).unwrap(),
             ),
             network_key: bytes(&member["network_key"]).as_slice().try_into().unwrap(),
-            address: String::new(),
+            address: None,
         };
         let spec = ChainSpec {
             chain_id: "local".into(),

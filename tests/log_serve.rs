@@ -32,7 +32,7 @@ impl Place {
                 staking_key: staking_key.public_key(),
                 staking_key_proof: staking_key.prove_possession(),
                 network_key: network_key(number).verifying_key(),
-                address: format!("127.0.0.1:{}", 7001 + number),
+                address: Some(format!("127.0.0.1:{}", 7001 + number).parse().unwrap()),
             }
         };
         let committee = CommitteeFile::new(ChainSpec { log, ..spec() }, (0..N).map(member).collect()).unwrap();
@@ -42,7 +42,7 @@ impl Place {
     }
 
     fn served() -> Self {
-        Place::new(LogPlace::Http(vec!["http://127.0.0.1:7500".into()]))
+        Place::new(LogPlace::Http(vec!["http://127.0.0.1:7500".parse().unwrap()]))
     }
 
     fn data(&self) -> PathBuf {

@@ -302,8 +302,9 @@ fn an_endpoint_that_failed_is_not_asked_again_while_another_works() {
 fn an_endpoint_that_dies_or_hangs_is_left_for_the_next() {
     let (mut dying, room) = (Room::new(), Room::new());
     let hanging = TcpListener::bind(ANY_PORT).unwrap();
-    let endpoints = vec![dying.endpoint(), format!("http://{}", hanging.local_addr().unwrap()), room.endpoint()];
+    let endpoints = [dying.endpoint(), format!("http://{}", hanging.local_addr().unwrap()), room.endpoint()];
     let request_timeout = Duration::from_millis(300);
+    let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
     let config = HttpLogConfig::new(endpoints, *room.config.identity());
     let log = HttpLog::new(HttpLogConfig { request_timeout, ..config });
     let mut pen = Pen::of(&room.config, 0);

@@ -37,7 +37,7 @@ impl Member {
         let peer = |number| TcpPeer {
             node_id: node(number),
             key: *config.network_key(index(number)).unwrap(),
-            address: config.address(index(number)).unwrap().to_owned(),
+            address: config.address(index(number)).unwrap().clone(),
         };
         let network = TcpNetwork::bind(TcpConfig {
             listen: LOCALHOST,
@@ -81,7 +81,7 @@ fn a_committee_makes_a_key_over_tcp_with_which_more_than_t_of_its_members_sign()
     let relays: Vec<_> = (0..N).map(|_| Relay::new()).collect();
     let mut spec = spec();
     for (member, relay) in spec.members.iter_mut().zip(&relays) {
-        member.address = relay.address();
+        member.address = Some(relay.address());
     }
     spec.genesis_ms = SystemClock.now_ms();
     let config = Arc::new(ChainConfig::new(spec).unwrap());

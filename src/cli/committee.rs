@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use dkg_engine::address::{Address, Endpoint};
 use dkg_engine::bls::VectorEncoding;
 use dkg_engine::chain::log::{ChainSpec, Clock, CommitteeFile, LogPlace, MemberFile, Schedule, SystemClock};
 use dkg_engine::engine::DEFAULT_POLL_STEP;
@@ -91,11 +92,11 @@ struct New {
 
     /// The log is kept by a log server, at this address; several if it has several.
     #[arg(long, value_name = "URL")]
-    log_http: Vec<String>,
+    log_http: Vec<Endpoint>,
 
     /// The log is kept by an etcd cluster: the address of each of its members.
     #[arg(long, value_name = "URL")]
-    log_etcd: Vec<String>,
+    log_etcd: Vec<Endpoint>,
 
     /// What the keys in etcd begin with; dkg/NAME/ if not given.
     #[arg(long, value_name = "PREFIX", requires = "log_etcd")]
@@ -336,7 +337,7 @@ impl Shown {
         let members = committee.members().iter().enumerate().map(|(index, member)| ShownMember {
             index,
             node_id: member.node_id.to_string(),
-            address: member.address.clone(),
+            address: member.address.as_ref().map(Address::to_string).unwrap_or_default(),
             staking_key: hex::encode(&member.staking_key.to_flow_bytes()),
             network_key: hex::encode(member.network_key.as_bytes()),
         });
@@ -349,7 +350,7 @@ impl Shown {
             view_ms: chain.view_ms(),
             n: chain.committee().size(),
             t: chain.committee().threshold(),
-            log: chain.log().endpoints().to_vec(),
+            log: chain.log().endpoints().iter().map(Endpoint::to_string).collect(),
             epochs: epochs.collect(),
             members: members.collect(),
         }

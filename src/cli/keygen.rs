@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use dkg_engine::address::Address;
 use dkg_engine::chain::log::MemberFile;
 use dkg_engine::committee::NodeId;
 use dkg_engine::hex;
@@ -26,7 +27,7 @@ pub(super) struct Options {
 
     /// Where the other members reach this one: host:port.
     #[arg(long, value_name = "HOST:PORT")]
-    address: String,
+    address: Address,
 
     /// The member's node id, 64 hex digits, if it has one already; else it is derived from the new keys.
     #[arg(long, value_name = "HEX")]
@@ -70,12 +71,8 @@ pub(super) fn run(options: &Options) -> ExitCode {
 impl Options {
     fn run(&self) -> Result<bool, Failure> {
         let generated = Identity::generate(self.node_id).map_err(wrong)?;
-        let member = generated.public(&self.address);
-        // As it will be read, address and all, before anything is written.
+        let member = generated.public(Some(self.address.clone()));
         let text = member.text();
-        if let Err(error) = MemberFile::parse(&text) {
-            return Err(Failure::Usage(error.to_string()));
-        }
         if let Some(public) = self.public.as_deref().filter(|public| public.exists()) {
             return Err(wrong_with(public)(&"there is a file already, and it is not overwritten"));
         }
@@ -110,7 +107,7 @@ impl Options {
                     staking_key: hex::encode(&member.staking_key.to_flow_bytes()),
                     staking_key_proof: hex::encode(&member.staking_key_proof.to_bytes()),
                     network_key: hex::encode(member.network_key.as_bytes()),
-                    address: member.address.clone(),
+                    address: self.address.to_string(),
                 },
             );
         }

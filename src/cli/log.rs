@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use dkg_engine::address::listening;
 use dkg_engine::chain::log::{
     ChainConfig, CommitteeFile, FileLog, FileLogError, LogPlace, LogServer, LogServerConfig, LogServerStatus,
 };
@@ -56,7 +57,7 @@ struct Serve {
     data: PathBuf,
 
     /// Where to listen. Port 0 takes any free port.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7500")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7500", value_parser = listening)]
     listen: SocketAddr,
 
     /// Begin the log if the folder has never had one.

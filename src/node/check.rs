@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use super::links::{OffsetClock, tcp_config};
+use super::links::{OffsetClock, addresses, tcp_config};
 use super::probe::{PeerCheck, probe};
 use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, host};
 use crate::chain::log::{
@@ -75,6 +75,7 @@ pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Che
         node: identity.node_id,
         committee: config.committee.clone(),
     })?;
+    let addresses = addresses(config, chain)?;
     let clock = OffsetClock(config.clock_offset_ms);
     let deadline = Instant::now() + wait;
     let mut items = vec![disk(&config.data), genesis(chain, clock.now_ms())];
@@ -88,11 +89,11 @@ pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Che
             items.push(item("node", running(&socket, deadline)));
             break peers;
         }
-        match TcpNetwork::bind(tcp_config(config, chain, me, &identity)) {
+        match TcpNetwork::bind(tcp_config(config, chain, &addresses, me, &identity)) {
             Ok(network) => {
                 items.push(item("port", Ok(format!("listening at {}", network.local_addr()))));
                 items.push(log(config, chain, &identity, &clock));
-                let peers = until(deadline, || probe(&network, chain, me, &clock));
+                let peers = until(deadline, || probe(&network, chain, &addresses, me, &clock));
                 if !wait.is_zero() {
                     // Others may still be looking for us.
                     std::thread::sleep(LINGER);

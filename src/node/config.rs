@@ -31,9 +31,10 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use crate::chain::log::ChainConfig;
+use crate::address::{Address, Endpoint, listening};
+use crate::chain::log::{ChainConfig, ConfigError, MAX_LOG_ENDPOINTS};
 use crate::committee::NodeId;
 use crate::epoch::EpochCounter;
 use crate::store::{KEPT_EPOCHS, KeyCheck, MAX_KEPT_EPOCHS};
@@ -76,7 +77,7 @@ pub struct NodeConfig {
     /// What is said of the log beside the committee file.
     pub log: LogSettings,
     /// Members' addresses that have changed since the committee file was made.
-    pub peers: BTreeMap<NodeId, String>,
+    pub peers: BTreeMap<NodeId, Address>,
 }
 
 /// How long key shares are kept after their epoch. Then they are erased, so that who takes the machine over later cannot sign for
@@ -124,7 +125,7 @@ struct KeysField {
 pub struct LogSettings {
     /// Its endpoints, if not those of the committee file.
     #[serde(default)]
-    pub endpoints: Vec<String>,
+    pub endpoints: Vec<Endpoint>,
     /// As whom to log in (etcd).
     pub username: Option<String>,
     /// The file with the password for that.
@@ -149,7 +150,9 @@ struct Fields {
     data: PathBuf,
     key_file: Option<PathBuf>,
     passphrase_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "listening_at")]
     listen: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "listening_at")]
     status: Option<SocketAddr>,
     #[serde(default)]
     status_names: Vec<String>,
@@ -162,7 +165,11 @@ struct Fields {
     #[serde(default)]
     log: LogSettings,
     #[serde(default)]
-    peers: BTreeMap<String, String>,
+    peers: BTreeMap<String, Address>,
+}
+
+fn listening_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    listening(&String::deserialize(deserializer)?).map(Some).map_err(serde::de::Error::custom)
 }
 
 #[derive(Default, Deserialize)]
@@ -221,11 +228,14 @@ impl NodeConfig {
         if log.username.is_some() != log.password_file.is_some() {
             return Err("log.username and log.password_file belong together".to_owned());
         }
+        if log.endpoints.len() > MAX_LOG_ENDPOINTS {
+            return Err(ConfigError::Endpoints(log.endpoints.len()).to_string());
+        }
         let at = |path: PathBuf| folder.join(path);
         log.password_file = log.password_file.map(at);
-        let peer = |(node, address): (String, String)| {
+        let peer = |(node, address): (String, Address)| {
             let node = node.parse().map_err(|error| format!("peers: {error}"))?;
-            Ok::<(NodeId, String), String>((node, address))
+            Ok::<(NodeId, Address), String>((node, address))
         };
         Ok(NodeConfig {
             committee: at(fields.committee),

@@ -16,6 +16,7 @@ use super::signing::{PublicResult, SignatureShare};
 use super::status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
 use super::verdict::{Facts, Verdict};
 use super::{Answer, Request};
+use crate::address::{Address, Endpoint};
 use crate::chain::log::{ChainConfig, ChainNode, Clock, FileLog, LogHost, Overviews, RECENT_ENTRIES};
 use crate::committee::{Index, NodeId};
 use crate::epoch::EpochPhase;
@@ -29,7 +30,9 @@ pub(super) struct Shared {
     pub(super) me: Index,
     pub(super) node_id: NodeId,
     pub(super) log_kind: &'static str,
-    pub(super) endpoints: Vec<String>,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// In order of index.
+    pub(super) addresses: Vec<Option<Address>>,
     pub(super) chain: ChainNode,
     pub(super) host: Arc<dyn LogHost>,
     pub(super) copy: FileLog,
@@ -102,7 +105,11 @@ impl Shared {
         // For show: a copy that cannot be read stops the node elsewhere.
         let recent = self.copy.reader().read(from, RECENT_ENTRIES).unwrap_or_default();
         let recent: Vec<_> = (from..).zip(recent).collect();
-        let overview = self.overviews.lock().of(&chain, &recent, now_ms);
+        let mut overview = self.overviews.lock().of(&chain, &recent, now_ms);
+        // Where they are reached here, which may be another place than the committee file says.
+        for (member, address) in overview.members.iter_mut().zip(&self.addresses) {
+            member.address = address.as_ref().map(ToString::to_string).unwrap_or_default();
+        }
         let epoch = chain.epoch().run_for;
         let notes = self.diary.run(epoch);
         let in_progress = notes.qualified.is_none() && chain.contract().is_running();
@@ -159,7 +166,7 @@ impl Shared {
             results: results.map(|commit| PublicResult::of(self.config.chain_id(), commit)).collect(),
             log: LogStatus {
                 kind: self.log_kind.to_owned(),
-                endpoints: self.endpoints.clone(),
+                endpoints: shown(&self.endpoints),
                 reading: trouble.reading,
                 appending: trouble.appending,
             },
@@ -170,11 +177,17 @@ impl Shared {
     }
 }
 
+fn shown(endpoints: &[Endpoint]) -> Vec<String> {
+    endpoints.iter().map(Endpoint::to_string).collect()
+}
+
 impl Desk for Shared {
     fn answer(&self, request: Request) -> Answer {
         match request {
             Request::Status => Answer::Status(Box::new(self.status())),
-            Request::Probe => Answer::Probed(probe(&self.network, &self.config, self.me, &*self.clock)),
+            Request::Probe => {
+                Answer::Probed(probe(&self.network, &self.config, &self.addresses, self.me, &*self.clock))
+            }
             Request::Sign { epoch, message, tag } => {
                 let Some(message) = hex::decode(&message) else {
                     return Answer::Refused("the message has to be hex digits, two a byte".to_owned());

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::{LogSettings, NodeError};
 use crate::SecretBytes;
+use crate::address::Endpoint;
 use crate::chain::log::{ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace};
 
 /// The most bytes of a password.
@@ -97,7 +98,7 @@ pub(super) fn kind(place: &LogPlace) -> &'static str {
 }
 
 /// Where the log is reached.
-pub(super) fn endpoints(config: &ChainConfig, settings: &LogSettings) -> Vec<String> {
+pub(super) fn endpoints(config: &ChainConfig, settings: &LogSettings) -> Vec<Endpoint> {
     if settings.endpoints.is_empty() { config.log().endpoints().to_vec() } else { settings.endpoints.clone() }
 }
 

@@ -12,6 +12,7 @@ use sha3::{Digest, Sha3_256};
 use zeroize::Zeroizing;
 
 use crate::SecretBytes;
+use crate::address::Address;
 use crate::bls::{Scalar, SecretKey};
 use crate::chain::log::MemberFile;
 use crate::committee::NodeId;
@@ -101,14 +102,14 @@ impl Identity {
         }
     }
 
-    /// What the others need to know of it, with the address at which it can be reached.
-    pub fn public(&self, address: &str) -> MemberFile {
+    /// What the others need to know of it, with where it is reached, unless that is in one process with them.
+    pub fn public(&self, address: Option<Address>) -> MemberFile {
         MemberFile {
             node_id: self.node_id,
             staking_key: self.staking_key.public_key(),
             staking_key_proof: self.staking_key.prove_possession(),
             network_key: self.network_key.verifying_key(),
-            address: address.to_owned(),
+            address,
         }
     }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::desk::Shared;
 use super::host::{Seen, endpoints, kind};
 use super::identity::Identity;
-use super::links::{OffsetClock, bind, tcp_config};
+use super::links::{OffsetClock, addresses, bind, tcp_config};
 use super::status::{Stage, Status};
 use super::{Admin, NodeConfig, NodeError, admin_socket, folder, host};
 use crate::chain::log::{
@@ -67,15 +67,13 @@ impl Node {
             committee: config.committee.clone(),
         };
         let me = chain.committee().index_of(&identity.node_id).ok_or_else(not_a_member)?;
-        if let Some(unknown) = config.peers.keys().find(|peer| chain.committee().index_of(peer).is_none()) {
-            return Err(NodeError::UnknownPeer(*unknown));
-        }
+        let addresses = addresses(config, &chain)?;
         if *chain.log() == LogPlace::Local {
             return Err(NodeError::LocalLog(config.committee.clone()));
         }
         let folder = folder::open(&config.data, &chain, identity.node_id, unlock, create)?;
         let clock: Arc<dyn Clock> = Arc::new(OffsetClock(config.clock_offset_ms));
-        let network = Arc::new(bind(|| tcp_config(config, &chain, me, &identity))?);
+        let network = Arc::new(bind(|| tcp_config(config, &chain, &addresses, me, &identity))?);
 
         let copy = LogCopy::new(&folder.log, host::connect(&chain, &config.log)?);
         let (host, trouble) = Seen::new(Arc::new(copy));
@@ -100,6 +98,7 @@ impl Node {
             node_id: identity.node_id,
             log_kind: kind(chain.log()),
             endpoints: endpoints(&chain, &config.log),
+            addresses,
             chain: chain_node,
             host,
             copy: folder.log,

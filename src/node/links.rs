@@ -1,11 +1,13 @@
 //! The node's links to the other members, and its clock, as its configuration has them.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::identity::Identity;
 use super::{NodeConfig, NodeError};
+use crate::address::Address;
 use crate::chain::log::{ChainConfig, Clock, SystemClock};
 use crate::committee::Index;
 use crate::network::tcp::{TcpConfig, TcpError, TcpLimits, TcpNetwork, TcpPeer};
@@ -44,14 +46,42 @@ pub(super) fn bind(config: impl Fn() -> TcpConfig) -> Result<TcpNetwork, NodeErr
     }
 }
 
-pub(super) fn tcp_config(config: &NodeConfig, chain: &ChainConfig, me: Index, identity: &Identity) -> TcpConfig {
+/// Where each member is reached, in order of index: by the configuration, and else by the committee file.
+///
+/// # Errors
+/// The configuration has an address of nobody in the committee, or two members would have the same.
+pub(super) fn addresses(config: &NodeConfig, chain: &ChainConfig) -> Result<Vec<Option<Address>>, NodeError> {
+    if let Some(unknown) = config.peers.keys().find(|peer| chain.committee().index_of(peer).is_none()) {
+        return Err(NodeError::UnknownPeer(*unknown));
+    }
+    let mut owners = BTreeMap::new();
+    let mut addresses = Vec::new();
+    for (index, member) in chain.committee().iter() {
+        let address = config.peers.get(&member.node_id).or(chain.address(index));
+        if let Some(address) = address
+            && let Some(other) = owners.insert(address, member.node_id)
+        {
+            return Err(NodeError::SameAddress(other, member.node_id));
+        }
+        addresses.push(address.cloned());
+    }
+    Ok(addresses)
+}
+
+pub(super) fn tcp_config(
+    config: &NodeConfig,
+    chain: &ChainConfig,
+    addresses: &[Option<Address>],
+    me: Index,
+    identity: &Identity,
+) -> TcpConfig {
+    let address = |index: Index| addresses.get(usize::from(index))?.as_ref();
     let peer = |index: Index| {
         let node_id = chain.committee().member(index)?.node_id;
-        let address = config.peers.get(&node_id).map(String::as_str).or(chain.address(index))?.to_owned();
-        Some(TcpPeer { node_id, key: *chain.network_key(index)?, address })
+        Some(TcpPeer { node_id, key: *chain.network_key(index)?, address: address(index)?.clone() })
     };
     let peers = Index::all(chain.committee().size()).filter(|index| *index != me).filter_map(peer).collect();
-    let port = chain.address(me).and_then(|address| address.rsplit_once(':')?.1.parse().ok()).unwrap_or_default();
+    let port = address(me).map_or(0, Address::port);
     let listen = config.listen.unwrap_or(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     TcpConfig {
         listen,

@@ -93,6 +93,12 @@ pub enum NodeError {
     /// An address of somebody else.
     #[error("the configuration has an address under [peers] for node {0}, which is not in the committee file")]
     UnknownPeer(crate::committee::NodeId),
+    /// Two members at one address.
+    #[error(
+        "nodes {0} and {1} would have the same address, by the committee file and [peers] of the configuration; every \
+         member needs its own"
+    )]
+    SameAddress(crate::committee::NodeId, crate::committee::NodeId),
     /// The committee lives in one process.
     #[error("the committee file {} keeps its log in one process; a node needs a log server or an etcd cluster", .0.display())]
     LocalLog(PathBuf),

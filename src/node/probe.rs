@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
 use crate::chain::log::{ChainConfig, Clock};
 use crate::committee::Index;
 use crate::network::tcp::{ProbeError, TcpNetwork};
@@ -31,9 +32,16 @@ pub struct PeerCheck {
 }
 
 /// Asks all other members for a sign of life, all at the same time: none waits for another's.
-pub(super) fn probe(network: &TcpNetwork, chain: &ChainConfig, me: Index, clock: &dyn Clock) -> Vec<PeerCheck> {
+pub(super) fn probe(
+    network: &TcpNetwork,
+    chain: &ChainConfig,
+    addresses: &[Option<Address>],
+    me: Index,
+    clock: &dyn Clock,
+) -> Vec<PeerCheck> {
     let others: Vec<Index> = Index::all(chain.committee().size()).filter(|index| *index != me).collect();
-    let ask_one = |index: &Index| probe_one(network, chain, *index, clock);
+    let address = |index: Index| addresses.get(usize::from(index))?.as_ref();
+    let ask_one = |index: &Index| probe_one(network, chain, address(*index)?, *index, clock);
     std::thread::scope(|scope| {
         let ask = |index| std::thread::Builder::new().spawn_scoped(scope, move || ask_one(index)).ok();
         let asked: Vec<_> = others.iter().filter_map(ask).collect();
@@ -42,12 +50,18 @@ pub(super) fn probe(network: &TcpNetwork, chain: &ChainConfig, me: Index, clock:
     })
 }
 
-fn probe_one(network: &TcpNetwork, chain: &ChainConfig, index: Index, clock: &dyn Clock) -> Option<PeerCheck> {
+fn probe_one(
+    network: &TcpNetwork,
+    chain: &ChainConfig,
+    address: &Address,
+    index: Index,
+    clock: &dyn Clock,
+) -> Option<PeerCheck> {
     let node_id = chain.committee().member(index)?.node_id;
     let mut peer = PeerCheck {
         index,
         node_id: node_id.to_string(),
-        address: chain.address(index)?.to_owned(),
+        address: address.to_string(),
         ok: false,
         version: None,
         clock_ms: None,

@@ -105,7 +105,7 @@ mod tests {
             node_id: NodeId::new([seed; 32]),
             staking_key: ProvenPublicKey::vouched_for(public_key(seed)),
             network_key: network_key(seed).verifying_key(),
-            address: String::new(),
+            address: None,
         };
         let spec = ChainSpec {
             chain_id: "results".into(),

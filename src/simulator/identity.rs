@@ -37,7 +37,7 @@ fn make(member: usize) -> Option<Identity> {
         // We have just made the key ourselves.
         staking_key: ProvenPublicKey::vouched_for(staking_key.public_key()),
         network_key: network_key.verifying_key(),
-        address: String::new(),
+        address: None,
     };
     Some(Identity { node_id, staking_key, network_key, public })
 }

@@ -107,6 +107,7 @@ impl Room {
 }
 
 pub(crate) fn access(config: &ChainConfig, endpoints: Vec<String>) -> HttpLog {
+    let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
     HttpLog::new(HttpLogConfig::new(endpoints, *config.identity()))
 }
 

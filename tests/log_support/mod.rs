@@ -46,7 +46,7 @@ pub(crate) fn spec() -> ChainSpec {
         node_id: node(position),
         staking_key: ProvenPublicKey::vouched_for(public_key(position)),
         network_key: network_key(position).verifying_key(),
-        address: String::new(),
+        address: None,
     };
     ChainSpec {
         chain_id: "test".into(),

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dkg_engine::SecretBytes;
+use dkg_engine::address::Address;
 use dkg_engine::committee::NodeId;
 use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::network::tcp::frame::{Frame, FrameBuffer, Hello};
@@ -132,8 +133,8 @@ impl Relay {
         Relay { address, state }
     }
 
-    pub fn address(&self) -> String {
-        self.address.to_string()
+    pub fn address(&self) -> Address {
+        self.address.to_string().parse().unwrap()
     }
 
     /// New connections go there; without a target they are closed.

@@ -83,12 +83,7 @@ fn spec(choices: &mut Choices<'_>) -> ChainSpec {
             KEYS => VerifyingKey::from_bytes(&choices.array()).unwrap_or_default(),
             known => network_key(known).verifying_key(),
         };
-        ChainMember {
-            node_id,
-            staking_key: ProvenPublicKey::vouched_for(staking_key),
-            network_key,
-            address: String::new(),
-        }
+        ChainMember { node_id, staking_key: ProvenPublicKey::vouched_for(staking_key), network_key, address: None }
     };
     let members = (0..choices.below(9)).map(|_| member(choices)).collect();
     ChainSpec { chain_id, genesis_ms, view_ms, schedule, members, vector_encoding, log: LogPlace::Local }
@@ -184,7 +179,7 @@ fn config() -> &'static Arc<ChainConfig> {
             node_id: node(number),
             staking_key: ProvenPublicKey::vouched_for(staking_keys()[number]),
             network_key: network_key(number).verifying_key(),
-            address: String::new(),
+            address: None,
         };
         let spec = ChainSpec {
             chain_id: "fuzz".into(),

@@ -38,8 +38,8 @@ use ed25519_dalek::VerifyingKey;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::address::{Address, Endpoint};
 use crate::bls::{ProofOfPossession, ProvenPublicKey, PublicKey, VectorEncoding};
-use crate::chain::log::config::is_host_and_port;
 use crate::chain::log::{ChainConfig, ChainMember, ChainSpec, LogPlace, Schedule};
 use crate::committee::{MAX_MEMBERS, NodeId};
 use crate::hex;
@@ -74,8 +74,8 @@ pub struct MemberFile {
     pub staking_key_proof: ProofOfPossession,
     /// What its log entries are signed with, and its links.
     pub network_key: VerifyingKey,
-    /// `host:port`; empty for a member that lives in one process with the others.
-    pub address: String,
+    /// Where it is reached; `None` for a member that lives in one process with the others.
+    pub address: Option<Address>,
 }
 
 /// A committee file that has been read and checked.
@@ -163,7 +163,7 @@ impl MemberFile {
         format!(
             "node_id = \"{node_id}\"\nstaking_key = \"{key}\"\nstaking_key_proof = \"{proof}\"\n\
              network_key = \"{network_key}\"\naddress = {}\n",
-            toml::Value::from(address.as_str())
+            toml::Value::from(address.as_ref().map_or("", Address::as_str))
         )
     }
 
@@ -189,14 +189,14 @@ impl MemberFields {
             .map_err(|error| wrong("staking_key")(&error))?;
         let staking_key_proof = ProofOfPossession::from_bytes(&digits("staking_key_proof", &self.staking_key_proof)?)
             .map_err(|error| wrong("staking_key_proof")(&error))?;
-        if !self.address.is_empty() && !is_host_and_port(&self.address) {
-            let address: String = self.address.chars().take(MAX_SAID).collect();
-            return Err(format!("address: '{address}' is not host:port"));
-        }
+        let address = match self.address.as_str() {
+            "" => None,
+            address => Some(address.parse().map_err(|error| wrong("address")(&error))?),
+        };
         let network_key = hex::decode_array(&self.network_key).ok_or("network_key: it is not 64 hex digits")?;
         let network_key = VerifyingKey::from_bytes(&network_key)
             .map_err(|_| "network_key: it is not an Ed25519 public key".to_owned())?;
-        Ok(MemberFile { node_id, staking_key, staking_key_proof, network_key, address: self.address })
+        Ok(MemberFile { node_id, staking_key, staking_key_proof, network_key, address })
     }
 }
 
@@ -209,7 +209,7 @@ impl CommitteeFile {
         let remote = spec.log != LogPlace::Local;
         let proven = members.iter().enumerate().map(|(number, member)| {
             let named = |reason: String| format!("member {} (number {}): {reason}", member.node_id, number + 1);
-            if remote && member.address.is_empty() {
+            if remote && member.address.is_none() {
                 return Err(named("address: it is empty, and nobody could send it its shares".to_owned()));
             }
             member.proven().map_err(named)
@@ -256,8 +256,10 @@ impl CommitteeFile {
             },
             log: match fields.log {
                 LogFields::Local {} => LogPlace::Local,
-                LogFields::Http { endpoints } => LogPlace::Http(endpoints),
-                LogFields::Etcd { endpoints, prefix } => LogPlace::Etcd { endpoints, prefix },
+                LogFields::Http { endpoints: texts } => LogPlace::Http(endpoints(&texts)?),
+                LogFields::Etcd { endpoints: texts, prefix } => {
+                    LogPlace::Etcd { endpoints: endpoints(&texts)?, prefix }
+                }
             },
         };
         Self::new(spec, members)
@@ -318,6 +320,10 @@ impl CommitteeFile {
         }
         text
     }
+}
+
+fn endpoints(texts: &[String]) -> Result<Vec<Endpoint>, String> {
+    texts.iter().map(|text| text.parse().map_err(|error| format!("log.endpoints: {error}"))).collect()
 }
 
 fn read(file: &Path) -> Result<String, CommitteeFileError> {

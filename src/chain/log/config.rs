@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ed25519_dalek::VerifyingKey;
 use sha3::{Digest, Sha3_256};
 
+use crate::address::{Address, Endpoint};
 use crate::bls::{ProvenPublicKey, VectorEncoding};
 use crate::committee::{Committee, CommitteeError, Index, Member, NodeId};
 use crate::epoch::{EpochCounter, View};
@@ -30,9 +31,6 @@ pub const MAX_VIEW_MS: u64 = 24 * 60 * 60 * 1000;
 /// The most endpoints a log can have.
 pub const MAX_LOG_ENDPOINTS: usize = 16;
 
-/// The most characters of an address; the longest name of a host has 253.
-const MAX_ADDRESS_BYTES: usize = 280;
-
 /// What happens in which view of an epoch. All numbers are views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -55,8 +53,8 @@ pub struct ChainMember {
     pub staking_key: ProvenPublicKey,
     /// What its log entries are signed with.
     pub network_key: VerifyingKey,
-    /// Where the others reach it, as `host:port`; empty for a member that lives in one process with the others.
-    pub address: String,
+    /// Where the others reach it; `None` for a member that lives in one process with them.
+    pub address: Option<Address>,
 }
 
 /// Where the log of a chain is kept.
@@ -65,20 +63,20 @@ pub enum LogPlace {
     /// In the process of all its members.
     #[default]
     Local,
-    /// By a log server, which is reached under any of these addresses (`http://host:port` or `https://host:port`).
-    Http(Vec<String>),
+    /// By a log server, which is reached under any of these.
+    Http(Vec<Endpoint>),
     /// By an etcd cluster.
     Etcd {
-        /// Its members' addresses, written like those of a log server.
-        endpoints: Vec<String>,
+        /// Its members.
+        endpoints: Vec<Endpoint>,
         /// What the keys of all entries begin with.
         prefix: String,
     },
 }
 
 impl LogPlace {
-    /// The addresses; there are none in one process.
-    pub fn endpoints(&self) -> &[String] {
+    /// Where it is reached; there is no such place in one process.
+    pub fn endpoints(&self) -> &[Endpoint] {
         match self {
             LogPlace::Local => &[],
             LogPlace::Http(endpoints) | LogPlace::Etcd { endpoints, .. } => endpoints,
@@ -151,25 +149,12 @@ pub enum ConfigError {
     /// A network key that many could sign for.
     #[error("the network key of node {0} has small order: anyone could sign for it")]
     WeakNetworkKey(NodeId),
-    /// An address that nothing can be reached at.
-    #[error("'{address}' is not an address of node {node}: it has to be host:port")]
-    Address {
-        /// Whose it is meant to be.
-        node: NodeId,
-        /// What stands there.
-        address: String,
-    },
     /// Two members have one address.
     #[error("nodes {0} and {1} have the same address; every member needs its own")]
     DuplicateAddress(NodeId, NodeId),
     /// A log without addresses, or with too many.
     #[error("the log has {0} endpoints; 1 to {MAX_LOG_ENDPOINTS} are allowed")]
     Endpoints(usize),
-    /// What is not the address of a log.
-    #[error(
-        "'{0}' is not an endpoint of a log: it has to be http://host:port or https://host:port, with nothing after it"
-    )]
-    Endpoint(String),
     /// A prefix that etcd keys cannot begin with.
     #[error("'{0}' cannot be a key prefix: 1 to {MAX_CHAIN_ID_BYTES} letters, digits, '-', '_', '.' and '/'")]
     KeyPrefix(String),
@@ -214,7 +199,7 @@ pub struct ChainConfig {
     /// In order of index.
     network_keys: Vec<VerifyingKey>,
     /// In order of index.
-    addresses: Vec<String>,
+    addresses: Vec<Option<Address>>,
     vector_encoding: VectorEncoding,
     log: LogPlace,
     identity: [u8; 32],
@@ -278,9 +263,9 @@ impl ChainConfig {
         Index::from_position(self.network_keys.iter().position(|known| known == key)?)
     }
 
-    /// Where this member is reached; empty in one process.
-    pub fn address(&self, index: Index) -> Option<&str> {
-        self.addresses.get(usize::from(index)).map(String::as_str)
+    /// Where this member is reached by the committee file; there is no such place in one process.
+    pub fn address(&self, index: Index) -> Option<&Address> {
+        self.addresses.get(usize::from(index))?.as_ref()
     }
 
     /// Where the log is kept.
@@ -357,14 +342,14 @@ impl ChainConfig {
         field(kind.as_bytes());
         field(prefix.as_bytes());
         field(&(self.log.endpoints().len() as u64).to_le_bytes());
-        self.log.endpoints().iter().for_each(|endpoint| field(endpoint.as_bytes()));
+        self.log.endpoints().iter().for_each(|endpoint| field(endpoint.as_str().as_bytes()));
         for ((member, network_key), address) in
             self.committee.members().iter().zip(&self.network_keys).zip(&self.addresses)
         {
             field(member.node_id.as_bytes());
             field(&member.staking_key.key().to_flow_bytes());
             field(network_key.as_bytes());
-            field(address.as_bytes());
+            field(address.as_ref().map_or("", Address::as_str).as_bytes());
         }
         hasher.finalize().into()
     }
@@ -430,12 +415,10 @@ fn check_network_keys(members: &[ChainMember]) -> Result<(), ConfigError> {
 
 fn check_addresses(members: &[ChainMember]) -> Result<(), ConfigError> {
     let mut owners = std::collections::BTreeMap::new();
-    for ChainMember { node_id, address, .. } in members.iter().filter(|member| !member.address.is_empty()) {
-        if !is_host_and_port(address) {
-            let address = address.chars().take(MAX_ADDRESS_BYTES).collect();
-            return Err(ConfigError::Address { node: *node_id, address });
-        }
-        if let Some(other) = owners.insert(address, *node_id) {
+    for ChainMember { node_id, address, .. } in members {
+        if let Some(address) = address
+            && let Some(other) = owners.insert(address, *node_id)
+        {
             return Err(ConfigError::DuplicateAddress(other, *node_id));
         }
     }
@@ -447,12 +430,6 @@ fn check_log(log: &LogPlace) -> Result<(), ConfigError> {
     if *log != LogPlace::Local && !(1..=MAX_LOG_ENDPOINTS).contains(&endpoints.len()) {
         return Err(ConfigError::Endpoints(endpoints.len()));
     }
-    for endpoint in endpoints {
-        let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
-        if !host.is_some_and(is_host_and_port) {
-            return Err(ConfigError::Endpoint(endpoint.chars().take(MAX_ADDRESS_BYTES).collect()));
-        }
-    }
     if let LogPlace::Etcd { prefix, .. } = log {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
         if !(1..=MAX_CHAIN_ID_BYTES).contains(&prefix.len()) || !prefix.chars().all(allowed) {
@@ -460,15 +437,4 @@ fn check_log(log: &LogPlace) -> Result<(), ConfigError> {
         }
     }
     Ok(())
-}
-
-/// Whether this could be `name:port`, `1.2.3.4:port` or `[::1]:port`.
-pub(super) fn is_host_and_port(address: &str) -> bool {
-    let Some((host, port)) = address.rsplit_once(':') else { return false };
-    let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')),
-    };
-    let port_ok = port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
-    address.len() <= MAX_ADDRESS_BYTES && host_ok && port_ok
 }

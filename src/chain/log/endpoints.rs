@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::address::Endpoint;
 use crate::chain::log::LogError;
 
 /// Why an endpoint did not do what was asked.
@@ -22,13 +23,13 @@ impl From<ureq::Error> for Trouble {
 
 /// The addresses of a host, in order of preference.
 pub(super) struct Endpoints {
-    list: Vec<String>,
+    list: Vec<Endpoint>,
     /// The one that worked last.
     preferred: AtomicUsize,
 }
 
 impl Endpoints {
-    pub(super) fn new(list: Vec<String>) -> Self {
+    pub(super) fn new(list: Vec<Endpoint>) -> Self {
         Endpoints { list, preferred: AtomicUsize::new(0) }
     }
 
@@ -49,7 +50,7 @@ impl Endpoints {
             }
             let number = preferred.wrapping_add(turn).checked_rem(self.list.len()).unwrap_or(0);
             let Some(endpoint) = self.list.get(number) else { break };
-            let outcome = ask(endpoint);
+            let outcome = ask(endpoint.as_str());
             // What was cut off by the shutdown says nothing.
             check_open()?;
             match outcome {

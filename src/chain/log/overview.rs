@@ -187,7 +187,7 @@ impl Overviews {
         let members = committee.iter().map(|(index, member)| MemberOverview {
             index,
             node_id: member.node_id.to_string(),
-            address: config.address(index).unwrap_or_default().to_owned(),
+            address: config.address(index).map(ToString::to_string).unwrap_or_default(),
             dealt: board.dealt.contains(&index),
             complaints: board.complaints.iter().filter(|(_, accused)| *accused == index).count(),
             answers: board.answers.iter().filter(|(accused, _)| *accused == index).count(),

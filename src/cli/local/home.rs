@@ -53,7 +53,7 @@ pub(super) fn new_chain(
         genesis_ms,
         view_ms,
         schedule,
-        members: identities.iter().map(|identity| identity.public("").proven()).collect::<Result<_, _>>()?,
+        members: identities.iter().map(|identity| identity.public(None).proven()).collect::<Result<_, _>>()?,
         vector_encoding: VectorEncoding::Uncompressed,
         log: LogPlace::Local,
     };

@@ -10,6 +10,7 @@ use crossbeam_channel::{bounded, select};
 
 use super::ProbeError;
 use super::plug::Stop;
+use crate::address::Address;
 
 /// How long each address of a peer is tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -35,9 +36,9 @@ impl Drop for Busy {
     }
 }
 
-/// A connection to `address` (`host:port`).
+/// A connection to this address.
 pub(super) fn dial(
-    address: &str,
+    address: &Address,
     dialling: &Dialling,
     stop: &Stop,
     deadline: Instant,
@@ -45,7 +46,7 @@ pub(super) fn dial(
     let unreachable = |why: String| ProbeError::Unreachable(why);
     let busy = dialling.begin().ok_or_else(|| unreachable(format!("{address} is still being dialled")))?;
     let (sender, receiver) = bounded(1);
-    let wanted = address.to_owned();
+    let wanted = address.clone();
     std::thread::Builder::new()
         .name("dkg-tcp-dial".into())
         .spawn(move || {
@@ -66,8 +67,9 @@ pub(super) fn dial(
     }
 }
 
-fn try_all(address: &str) -> Result<TcpStream, String> {
-    let resolved = address.to_socket_addrs().map_err(|error| format!("{address} cannot be looked up: {error}"))?;
+fn try_all(address: &Address) -> Result<TcpStream, String> {
+    let resolved =
+        address.as_str().to_socket_addrs().map_err(|error| format!("{address} cannot be looked up: {error}"))?;
     let mut why = format!("{address} has no address");
     for resolved in resolved.take(MAX_ADDRESSES) {
         match try_one(resolved) {

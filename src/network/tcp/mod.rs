@@ -56,6 +56,7 @@ use self::guests::Guests;
 use self::peer::{Peer, Surroundings};
 use self::plug::Stop;
 use super::{CONFIRM_LIMIT, Inbound, Network, NetworkError};
+use crate::address::Address;
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 
@@ -89,8 +90,8 @@ pub struct TcpPeer {
     pub node_id: NodeId,
     /// Its network key.
     pub key: VerifyingKey,
-    /// Where it is reached: `host:port`. Names are looked up whenever it is dialled.
-    pub address: String,
+    /// Where it is reached. Names are looked up whenever it is dialled.
+    pub address: Address,
 }
 
 /// How much, and how long. The defaults are for committees on the open internet.

@@ -13,6 +13,7 @@ use super::link::{Link, LinkError};
 use super::pace::Backoff;
 use super::plug::{Sockets, Stop};
 use super::{PeerStatus, ProbeAnswer, ProbeError, TcpLimits, TcpPeer, tls};
+use crate::address::Address;
 use crate::committee::NodeId;
 use crate::envelope::PrivateMessage;
 
@@ -30,7 +31,7 @@ pub(super) struct Surroundings {
 /// One other member.
 pub(super) struct Peer {
     node_id: NodeId,
-    address: String,
+    address: Address,
     tls: Arc<ClientConfig>,
     lane: Mutex<Lane>,
     backoff: Mutex<Backoff>,
@@ -88,7 +89,7 @@ impl Peer {
         let standing = self.standing.lock();
         PeerStatus {
             node_id: self.node_id,
-            address: self.address.clone(),
+            address: self.address.to_string(),
             inbound,
             outbound: standing.connected,
             last_error: standing.dialling.as_ref().map(ToString::to_string).or_else(|| standing.answering.clone()),

@@ -36,6 +36,7 @@ use ureq::Agent;
 use self::order::{Order, is_entry};
 use self::wire::{Event, Problem, Range, Token, Txn, WatchLine};
 use crate::SecretBytes;
+use crate::address::Endpoint;
 use crate::chain::log::endpoints::{Endpoints, Trouble, clean};
 use crate::chain::log::{LogError, LogHost, MAX_ENTRY_BYTES, SignedEntry};
 use crate::hex;
@@ -56,8 +57,8 @@ const POLL_PAUSE: Duration = Duration::from_millis(100);
 /// How an etcd cluster is reached.
 #[derive(Clone)]
 pub struct EtcdLogConfig {
-    /// The addresses of its members, `http://host:port` or `https://host:port`, the preferred one first.
-    pub endpoints: Vec<String>,
+    /// Its members, the preferred one first.
+    pub endpoints: Vec<Endpoint>,
     /// What all keys of this log begin with: ASCII characters.
     pub prefix: String,
     /// As whom to log in, and the password, where the cluster asks for it.
@@ -71,7 +72,7 @@ pub struct EtcdLogConfig {
 impl EtcdLogConfig {
     /// With the usual time-outs: 3 seconds to connect, 8 for an answer, since a cluster that has lost its leader takes
     /// some.
-    pub fn new(endpoints: Vec<String>, prefix: String) -> Self {
+    pub fn new(endpoints: Vec<Endpoint>, prefix: String) -> Self {
         let (connect_timeout, request_timeout) = (Duration::from_secs(3), Duration::from_secs(8));
         EtcdLogConfig { endpoints, prefix, login: None, connect_timeout, request_timeout }
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
+use crate::address::Endpoint;
 use crate::chain::log::endpoints::{Endpoints, MAX_TEXT_BYTES, Trouble, clean};
 use crate::chain::log::http::{
     CHAIN_HEADER, END_HEADER, MAX_ENTRIES_PER_READ, MAX_POLL, MAX_READ_BYTES, REASON_HEADER, frames, reason,
@@ -25,8 +26,8 @@ const MAX_IDLE: Duration = Duration::from_secs(15);
 /// How a log server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLogConfig {
-    /// Its addresses, `http://host:port` or `https://host:port`, the preferred one first.
-    pub endpoints: Vec<String>,
+    /// Where, the preferred one first.
+    pub endpoints: Vec<Endpoint>,
     /// The [identity](crate::chain::log::ChainConfig::identity) of the chain whose log it has to be.
     pub chain: [u8; 32],
     /// How long a connection may take to come about.
@@ -37,7 +38,7 @@ pub struct HttpLogConfig {
 
 impl HttpLogConfig {
     /// With the usual time-outs: 3 seconds to connect, 10 for an answer.
-    pub fn new(endpoints: Vec<String>, chain: [u8; 32]) -> Self {
+    pub fn new(endpoints: Vec<Endpoint>, chain: [u8; 32]) -> Self {
         let (connect_timeout, request_timeout) = (Duration::from_secs(3), Duration::from_secs(10));
         HttpLogConfig { endpoints, chain, connect_timeout, request_timeout }
     }

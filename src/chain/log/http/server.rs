@@ -114,7 +114,7 @@ impl LogServer {
             requests_per_second: limits.requests_per_second,
             burst: limits.burst,
         };
-        let endpoints = config.log().endpoints().iter().map(|endpoint| authority(endpoint));
+        let endpoints = config.log().endpoints().iter().map(|endpoint| endpoint.address().as_str());
         let host = Arc::new(Host {
             hosts: Hosts::new(limits.names.iter().map(String::as_str).chain(endpoints)),
             chain: hex::encode(config.identity()),
@@ -184,12 +184,6 @@ struct Shown {
     #[serde(flatten)]
     chain: Overview,
     server: LogServerStatus,
-}
-
-/// What stands between scheme and path.
-fn authority(endpoint: &str) -> &str {
-    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-    rest.split(['/', '?']).next().unwrap_or(rest)
 }
 
 impl Service for Host {
