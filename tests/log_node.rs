@@ -452,6 +452,42 @@ fn members_with_clocks_make_time_pass_and_are_all_told_the_same() {
 }
 
 #[test]
+fn who_writes_in_a_members_name_beside_it_is_found_out_and_an_earlier_life_is_not() {
+    let log = MemoryLog::new();
+    let members: Vec<_> = (0..N).map(|i| started(&log, i, 2)).collect();
+    let (earlier, twin) = (started(&log, 4, 0), started(&log, 4, 1));
+    finalize(&members, 5);
+    earlier.catch_up().unwrap();
+    finalize(&members, 6);
+    // Nobody's clock has come to a view that is not final.
+    let followers: Vec<_> = [3, 4].map(|i| follow(&members[i], GENESIS, Arc::new(|| IDLE))).into();
+    let read_to = |position: u64| {
+        for member in &members[3..] {
+            while member.replica().lock().prefix().position <= position {
+                std::thread::yield_now();
+            }
+        }
+    };
+    // What was under way when an earlier life ended, and what this one says.
+    earlier.author().append(Payload::Tick(View(8))).unwrap();
+    read_to(members[4].author().append(Payload::Tick(View(9))).unwrap());
+    assert_eq!(members[4].twin(), None);
+
+    twin.catch_up().unwrap();
+    let position = twin.author().append(Payload::Tick(View(10))).unwrap();
+    // Followers look at an entry after they have applied it.
+    read_to(members[3].author().append(Payload::Tick(View(9))).unwrap());
+    let found = members[4].twin().unwrap();
+    assert_eq!((found.position, found.kind), (position, "a tick"));
+    let refused = members[4].author().append(Payload::Post("{}".to_owned()));
+    assert_eq!(refused, Err(AppendError::RunsTwice(found)));
+    assert_eq!((members[3].twin(), twin.twin()), (None, None), "who does not follow does not look");
+    for (follower, _) in followers {
+        assert_eq!(follower.stop(), Ok(()));
+    }
+}
+
+#[test]
 fn time_waits_for_more_than_a_minority_that_is_behind_with_its_work() {
     let log = MemoryLog::new();
     let members: Vec<_> = (0..N).map(|i| member(&log, i)).collect();

@@ -11,7 +11,7 @@ use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde::Serialize;
 
-use dkg_engine::node::{MetricsSource, Node, NodeConfig, Web, record};
+use dkg_engine::node::{MetricsSource, Node, NodeConfig, Web, declare_sole_owner, record};
 use dkg_engine::store::Unlock;
 
 use super::outcome::{Failure, conclude, write_json, wrong};
@@ -31,6 +31,11 @@ pub(super) struct Options {
     /// Make the node's data folder if it is not there: for the first start of a node, and for no other.
     #[arg(long)]
     create: bool,
+
+    /// This node is the only one of its member: for a node that was held because its member ran twice, once the other one has been
+    /// stopped for good. For that one start, and for no other.
+    #[arg(long)]
+    sole_owner: bool,
 
     /// Print one JSON object on stdout when the node listens, and nothing else.
     #[arg(long)]
@@ -73,6 +78,9 @@ impl Options {
         let config = NodeConfig::read(&self.config).map_err(wrong)?;
         let stop = stop_flag()?;
         let metrics = metrics()?;
+        if self.sole_owner {
+            declare_sole_owner(&config.data).map_err(wrong)?;
+        }
         let node = Node::start(&config, &unlock(&config)?, self.create).map_err(wrong)?;
         let serve = |listen| {
             let web = Web::start(listen, &config.status_names, node.status_source(), Some(metrics));

@@ -72,6 +72,7 @@ fn show(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let stage = match status.stage {
         Stage::Starting => "starting",
         Stage::Running => "running",
+        Stage::Held => "held",
         Stage::Stopped => "stopped",
     };
     writeln!(out, "{}", status.verdict.level)?;

@@ -1,6 +1,7 @@
 //! What a running node answers whoever asks it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,7 +45,9 @@ pub(super) struct Shared {
     pub(super) trouble: Trouble,
     pub(super) overviews: Mutex<Overviews>,
     pub(super) stage: Mutex<Stage>,
-    /// What has stopped the node by itself.
+    /// The folder of what the node must not lose.
+    pub(super) data: PathBuf,
+    /// What has stopped the node by itself, or holds it.
     pub(super) ended: Mutex<Option<String>>,
     pub(super) pulse: Mutex<Pulse>,
     /// Where the pulse's time begins.
@@ -148,7 +151,8 @@ impl Shared {
             lag_views: overview.clock.lag,
             still_ms,
             silence_ms,
-            log_trouble: trouble.told(),
+            reading: trouble.reading.clone(),
+            appending: trouble.appending.clone(),
             has_keys: overview.epoch.has_keys || overview.epoch.counter == 0,
             keys: keys.iter().flat_map(|keys| [Some(keys.current.clone()), keys.next.clone()]).flatten().collect(),
             exposures: notes.exposed.values().copied().collect(),
@@ -193,7 +197,11 @@ impl Desk for Shared {
                     return Answer::Refused("the message has to be hex digits, two a byte".to_owned());
                 };
                 // What an old chain says while the node reads what it has missed tells nothing.
-                let running = *self.stage.lock() == Stage::Running;
+                let stage = *self.stage.lock();
+                if stage == Stage::Held {
+                    return Answer::Refused(self.status().verdict.to_string());
+                }
+                let running = stage == Stage::Running;
                 let current = running.then(|| self.chain.replica().lock().epoch().epoch);
                 match SignatureShare::sign(&self.state, self.config.chain_id(), epoch, current, &message, &tag) {
                     Ok(share) => Answer::Signed(Box::new(share)),

@@ -4,6 +4,7 @@
 //! DATA/store       the key states, the journal of the present run, and the keys, sealed; and its `.witness`
 //! DATA/log         this node's own copy of the log
 //! DATA/results     the public keys of every epoch, one file each, to verify old signatures with
+//! DATA/runs-twice  only where this member was seen to run twice: what was seen, until it is started as the only one
 //! DATA/admin.sock  where commands on this machine reach the running node
 //! ```
 //!
@@ -11,7 +12,7 @@
 //! been taken out of it, and is never made anew.
 
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ const STORE: &str = "store";
 const LOG: &str = "log";
 const RESULTS: &str = "results";
 const ADMIN: &str = "admin.sock";
+const RUNS_TWICE: &str = "runs-twice";
+/// The most bytes of what was seen.
+const MAX_SIGHTING_BYTES: u64 = 4096;
 
 /// What a node works with.
 pub(super) struct Folder {
@@ -47,6 +51,42 @@ pub(super) fn results(data: &Path) -> Result<Results, NodeError> {
 /// Where a running node is reached, in its folder.
 pub fn admin_socket(data: &Path) -> PathBuf {
     data.join(ADMIN)
+}
+
+/// What this node has seen of another in its member's name, and been told nothing about since.
+pub(super) fn sighting(data: &Path) -> Result<Option<String>, NodeError> {
+    let path = data.join(RUNS_TWICE);
+    let mut text = String::new();
+    match fs::File::open(&path).and_then(|file| file.take(MAX_SIGHTING_BYTES).read_to_string(&mut text)) {
+        Ok(_) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(&path, &error)),
+    }
+}
+
+/// Notes durably that somebody else writes in this member's name.
+pub(super) fn note_sighting(data: &Path, what: &str) -> Result<(), NodeError> {
+    let path = data.join(RUNS_TWICE);
+    let write = || {
+        let mut file = fs::File::create(&path)?;
+        writeln!(file, "{what}")?;
+        file.sync_all()?;
+        sync(data)
+    };
+    write().map_err(|error| at(&path, &error))
+}
+
+/// Declares the node of this folder the only one of its member: for a node that was held because the member ran twice, after
+/// the other one has been stopped for good. Does nothing where none was seen.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn declare_sole_owner(data: &Path) -> Result<(), NodeError> {
+    let path = data.join(RUNS_TWICE);
+    match fs::remove_file(&path).and_then(|()| sync(data)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// The folder of this member, which is made if it is not there and `create` says so.

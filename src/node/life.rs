@@ -110,7 +110,8 @@ impl Node {
             trouble,
             overviews: Mutex::default(),
             stage: Mutex::default(),
-            ended: Mutex::default(),
+            ended: Mutex::new(folder::sighting(&config.data)?),
+            data: config.data.clone(),
             pulse: Mutex::default(),
             since: Instant::now(),
             config: chain,
@@ -203,14 +204,37 @@ impl Drop for TellEnd<'_> {
 /// The node's own thread.
 fn live(shared: &Arc<Shared>, parts: Parts, stopped: &Receiver<()>) -> Result<(), NodeError> {
     let Parts { identity, config, tunnel, messaging } = parts;
-    let outcome = match catch_up(shared, stopped) {
-        Ok(true) => run(shared, identity, config, tunnel, &messaging.done(), stopped),
-        Ok(false) => Ok(()),
-        Err(error) => Err(error.into()),
+    let seen_before = shared.ended.lock().clone();
+    let outcome = match seen_before {
+        Some(seen) => Err(NodeError::RunsTwice(seen)),
+        None => match catch_up(shared, stopped) {
+            Ok(true) => run(shared, identity, config, tunnel, &messaging.done(), stopped),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
     };
-    *shared.stage.lock() = Stage::Stopped;
     shared.host.shutdown();
-    outcome.and(messaging.stop().map_err(NodeError::from))
+    let messaging_ended = messaging.stop().map_err(NodeError::from);
+    if let Err(NodeError::RunsTwice(seen)) = &outcome {
+        hold(shared, seen, stopped);
+    }
+    *shared.stage.lock() = Stage::Stopped;
+    outcome.and(messaging_ended)
+}
+
+/// Says nothing to anybody but whoever asks why, until the node is stopped.
+fn hold(shared: &Shared, seen: &str, stopped: &Receiver<()>) {
+    *shared.ended.lock() = Some(seen.to_owned());
+    *shared.stage.lock() = Stage::Held;
+    shared.network.shutdown();
+    shared.diary.note(&format!("this member runs twice: {seen}"));
+    // A restart by whatever looks after the node must not let it speak again.
+    if let Err(error) = folder::note_sighting(&shared.data, seen) {
+        log::error!("{error}; started again, this node would not know that its member runs twice");
+    }
+    log::error!("{}", shared.status().verdict);
+    // Nobody sends on this channel.
+    let _ = stopped.recv();
 }
 
 /// Reads what was missed; `false` if the node was stopped meanwhile.
@@ -273,6 +297,9 @@ fn run(
         }
         if let Some(error) = follower.failure() {
             break Err(error.into());
+        }
+        if let Some(twin) = shared.chain.twin() {
+            break Err(NodeError::RunsTwice(twin.to_string()));
         }
         shared.results.note(shared.chain.replica());
         shared.look();

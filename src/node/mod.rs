@@ -48,7 +48,7 @@ pub use config::{
     Keep, LogSettings, MAX_CLOCK_OFFSET_MS, MAX_KEPT_DAYS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError,
 };
 pub use diary::{RunNotes, Told};
-pub use folder::{admin_socket, state_at_rest, store_file};
+pub use folder::{admin_socket, declare_sole_owner, state_at_rest, store_file};
 #[cfg(feature = "metrics")]
 pub use gauges::record;
 pub use life::Node;
@@ -140,6 +140,9 @@ pub enum NodeError {
     /// A thread that does not end.
     #[error(transparent)]
     Stuck(#[from] Stuck),
+    /// Somebody else writes in this member's name.
+    #[error("this member runs twice: {0}")]
+    RunsTwice(String),
     /// The chain.
     #[error(transparent)]
     Follow(#[from] FollowError),

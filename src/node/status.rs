@@ -21,6 +21,8 @@ pub enum Stage {
     Starting,
     /// It follows the chain.
     Running,
+    /// It has seen that its member runs twice, and does nothing until it is started as the only one.
+    Held,
     /// It has stopped, or is stopping.
     Stopped,
 }

@@ -34,7 +34,7 @@ const NAMED: usize = 12;
 pub struct Facts {
     /// How far the node has come with its life.
     pub stage: Stage,
-    /// What stopped it by itself, if something has.
+    /// What stopped it by itself, or holds it, if something does.
     pub ended: Option<String>,
     /// The threshold: views need more members than that.
     pub threshold: usize,
@@ -50,8 +50,10 @@ pub struct Facts {
     pub still_ms: u64,
     /// The other members, and for how many milliseconds nothing has been heard of each.
     pub silence_ms: Vec<(Index, u64)>,
-    /// Why the log could not be reached, if the last call failed.
-    pub log_trouble: Option<String>,
+    /// Why the log cannot be read, if the last try failed.
+    pub reading: Option<String>,
+    /// Why this node's entries do not get into the log, if the last one did not.
+    pub appending: Option<String>,
     /// Whether keys are in force in the present epoch, or none can be yet.
     pub has_keys: bool,
     /// This node's keys, now and next.
@@ -185,6 +187,7 @@ impl Verdict {
             }
             // What an old chain says of members and keys tells nothing.
             Stage::Starting => [vec![starting()], log(facts)].concat(),
+            Stage::Held => vec![held(facts)],
             Stage::Stopped => vec![stopped(facts)],
         };
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
@@ -205,6 +208,17 @@ fn finding(level: Level, about: Subject, what: impl Into<String>, to_do: impl In
 fn starting() -> Finding {
     let what = "the node is starting: it reads what it has missed of the log";
     finding(Level::Starting, Subject::Node, what, "wait until it has; nothing else is judged before")
+}
+
+fn held(facts: &Facts) -> Finding {
+    let why = facts.ended.as_deref().unwrap_or("somebody else writes in its name");
+    finding(
+        Level::Halted,
+        Subject::Node,
+        format!("this member runs twice, and this node neither deals nor signs any more: {why}"),
+        "find the other one (a machine, container or copy of the folder with the same identity file), stop for good the one that is \
+         not to live, and start the other with `dkg node --sole-owner`",
+    )
 }
 
 fn stopped(facts: &Facts) -> Finding {
@@ -260,7 +274,7 @@ fn views(facts: &Facts) -> Vec<Finding> {
     let what = format!("no view has become final for {}", lasting(facts.still_ms, facts.view_ms));
     let to_do = if facts.lag_views < 0 {
         "the clocks were set back, and views go on when they have come to where the chain is: see what is said of the clock"
-    } else if facts.log_trouble.is_some() {
+    } else if facts.reading.is_some() || facts.appending.is_some() {
         "see what is said of the log"
     } else {
         "views need more than t members that reach the log and whose clocks are right: `dkg check` at each member says what is \
@@ -292,9 +306,11 @@ fn clock(facts: &Facts) -> Vec<Finding> {
 }
 
 fn log(facts: &Facts) -> Vec<Finding> {
-    let trouble = facts.log_trouble.iter();
     let to_do = "the node goes on trying; `dkg check` says which part of the way fails";
-    trouble.map(|trouble| finding(Level::Degraded, Subject::Log, trouble.clone(), to_do)).collect()
+    let reading = facts.reading.iter().map(|trouble| format!("the log cannot be read: {trouble}"));
+    let appending =
+        facts.appending.iter().map(|trouble| format!("what this node says does not get into the log: {trouble}"));
+    reading.chain(appending).map(|what| finding(Level::Degraded, Subject::Log, what, to_do)).collect()
 }
 
 fn keys(facts: &Facts) -> Vec<Finding> {
@@ -373,7 +389,8 @@ mod tests {
             lag_views: 1,
             still_ms: 900,
             silence_ms: [0, 1, 3, 4].map(|member| (index(member), 200)).to_vec(),
-            log_trouble: None,
+            reading: None,
+            appending: None,
             has_keys: true,
             keys: Vec::new(),
             exposures: Vec::new(),
@@ -455,9 +472,13 @@ mod tests {
 
     #[test]
     fn a_log_that_fails_keys_that_are_missing_and_secrets_that_got_out_are_each_told() {
-        let trouble = "the log cannot be reached: no route".to_owned();
-        let text = only(&Facts { log_trouble: Some(trouble.clone()), ..well() }, Level::Degraded, Subject::Log);
-        assert!(text.starts_with(&trouble), "{text}");
+        let route = || Some("no route".to_owned());
+        let text = only(&Facts { reading: route(), ..well() }, Level::Degraded, Subject::Log);
+        assert!(text.starts_with("the log cannot be read: no route;"), "{text}");
+        let text = only(&Facts { appending: route(), ..well() }, Level::Degraded, Subject::Log);
+        assert!(text.starts_with("what this node says does not get into the log: no route;"), "{text}");
+        let both = Verdict::of(&Facts { reading: route(), appending: route(), ..well() });
+        assert_eq!((both.level, both.findings.len()), (Level::Degraded, 2));
         let key = KeyHealth {
             epoch: EpochCounter(7),
             status: HealthStatus::Missing,
@@ -483,15 +504,18 @@ mod tests {
     fn a_node_that_starts_is_not_well_yet_and_one_that_has_stopped_says_why() {
         let starting = Facts { stage: Stage::Starting, ..silent(&[0, 1, 3, 4], u64::MAX) };
         only(&starting, Level::Starting, Subject::Node);
-        let unreachable = Verdict::of(&Facts { log_trouble: Some("no route".to_owned()), ..starting });
+        let unreachable = Verdict::of(&Facts { reading: Some("no route".to_owned()), ..starting });
         assert_eq!((unreachable.level, unreachable.findings.len()), (Level::Starting, 2));
         let stopped = Facts { stage: Stage::Stopped, ended: Some("the store fails".to_owned()), ..well() };
         assert!(only(&stopped, Level::Halted, Subject::Node).starts_with("the node has stopped: the store fails;"));
+        let held = Facts { stage: Stage::Held, ended: Some("entry 7 is not its own".to_owned()), ..well() };
+        let text = only(&held, Level::Halted, Subject::Node);
+        assert!(text.contains("entry 7 is not its own; find the other one") && text.contains("--sole-owner"), "{text}");
     }
 
     #[test]
     fn the_worst_is_told_first_and_long_lists_are_cut_short() {
-        let facts = Facts { log_trouble: Some("no route".to_owned()), still_ms: 60_000, ..well() };
+        let facts = Facts { reading: Some("no route".to_owned()), still_ms: 60_000, ..well() };
         let verdict = Verdict::of(&facts);
         assert_eq!(
             verdict.findings.iter().map(|finding| finding.about).collect::<Vec<_>>(),

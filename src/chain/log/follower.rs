@@ -210,6 +210,7 @@ pub(crate) struct Follow {
     log: Arc<dyn LogHost>,
     replica: Arc<Mutex<LogChain>>,
     author: Arc<Author>,
+    chain: [u8; 32],
     ticker: Ticker,
     clock: Arc<dyn Clock>,
     pace: Arc<dyn Pace>,
@@ -224,8 +225,13 @@ impl Follow {
         events: Arc<dyn ProtocolEvents>,
         seed: u64,
     ) -> Self {
-        let config = Arc::clone(node.replica().lock().config());
+        let (config, position) = {
+            let replica = node.replica().lock();
+            (Arc::clone(replica.config()), replica.prefix().position)
+        };
+        node.author().begin(position);
         Follow {
+            chain: *config.identity(),
             log: Arc::clone(node.log()),
             replica: Arc::clone(node.replica()),
             author: Arc::clone(node.author()),
@@ -242,6 +248,7 @@ impl Follow {
         let entries = self.log.read(from, READ_BATCH)?;
         for (position, entry) in (from..).zip(&entries) {
             let applied = apply_at(&self.replica, position, entry)?;
+            self.author.look_at(position, entry, &self.chain);
             self.tell(applied.unwrap_or_default());
             if is_stopped() {
                 return Ok(Next::Turn);

@@ -57,6 +57,7 @@ mod prefixes;
 mod replica;
 mod skip;
 mod ticker;
+mod twin;
 
 #[cfg(feature = "committee-file")]
 pub use committee_file::{CommitteeFile, CommitteeFileError, MAX_COMMITTEE_FILE_BYTES, MemberFile};
@@ -93,3 +94,4 @@ pub use prefixes::PREFIX_WINDOW;
 pub use replica::{Applied, Forked, LogChain};
 pub use skip::{Quota, Skip, SkipReason};
 pub use ticker::{MAX_TICK_WAIT, Situation, Ticker, TickerStep};
+pub use twin::Twin;

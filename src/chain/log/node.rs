@@ -5,8 +5,10 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
+use crate::chain::log::twin::OwnEntries;
 use crate::chain::log::{
     Applied, ChainEvent, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
+    SignedEntry, Twin,
 };
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::committee::{Index, NodeId};
@@ -46,6 +48,9 @@ pub enum AppendError {
     /// The author has used the last sequence number there is.
     #[error("member {0} has no sequence number left")]
     SequenceUsedUp(Index),
+    /// Somebody else writes in this member's name, and what both say would contradict each other.
+    #[error("this member runs twice, so this one says nothing any more: {0}")]
+    RunsTwice(Twin),
 }
 
 /// The one pen of a member: signs its entries and appends them, in the order of their sequence numbers.
@@ -57,6 +62,7 @@ pub struct Author {
     /// The next sequence number. Held while an entry is under way, so that none overtakes another: replicas skip what is
     /// overtaken.
     next_sequence: Mutex<u64>,
+    own: Mutex<OwnEntries>,
 }
 
 impl Author {
@@ -71,6 +77,9 @@ impl Author {
     /// See [`AppendError`]. After [`LogError::Unavailable`] the entry may or may not be in the log.
     pub fn append(&self, payload: Payload) -> Result<u64, AppendError> {
         let mut next_sequence = self.next_sequence.lock();
+        if let Some(twin) = self.twin() {
+            return Err(AppendError::RunsTwice(twin));
+        }
         let (seen, logged, chain) = {
             let replica = self.replica.lock();
             if let Some(forked) = replica.forked() {
@@ -88,7 +97,34 @@ impl Author {
             return Err(AppendError::OverQuota(self.index));
         }
         *next_sequence = following;
+        self.own.lock().wrote(sequence, &bytes);
         Ok(self.log.append(&bytes)?)
+    }
+}
+
+impl Author {
+    /// This process has caught up with the log: from now on it knows what it may find there in its own name.
+    pub(super) fn begin(&self, position: u64) {
+        self.own.lock().begin(position);
+    }
+
+    /// Looks whether an entry in this member's name was written here.
+    pub(super) fn look_at(&self, position: u64, bytes: &[u8], chain: &[u8; 32]) {
+        let Ok(entry) = SignedEntry::decode(bytes) else { return };
+        if entry.entry().author != self.index {
+            return;
+        }
+        let mut own = self.own.lock();
+        let is_known = own.twin().is_some();
+        own.judge(position, bytes, &entry, || entry.is_signed_by(&self.key.verifying_key(), chain));
+        if let Some(twin) = own.twin().filter(|_| !is_known) {
+            log::error!("this member runs twice, and this one says nothing any more: {twin}");
+        }
+    }
+
+    /// The first entry in this member's name that was not written here.
+    fn twin(&self) -> Option<Twin> {
+        self.own.lock().twin().cloned()
     }
 }
 
@@ -197,6 +233,7 @@ impl ChainNode {
             replica: Arc::clone(&replica),
             log: Arc::clone(&log),
             next_sequence: Mutex::new(start.saturating_mul(SEQUENCES_PER_START)),
+            own: Mutex::default(),
         });
         let board = Arc::new(LogBoard {
             node_id,
@@ -250,6 +287,14 @@ impl ChainNode {
     /// The whiteboard, for the member's engine.
     pub fn board(&self) -> Arc<LogBoard> {
         Arc::clone(&self.board)
+    }
+
+    /// An entry in this member's name that another process has written, if the [`Follower`] has come upon one: the member runs
+    /// twice. Nothing more is written here then.
+    ///
+    /// [`Follower`]: crate::chain::log::Follower
+    pub fn twin(&self) -> Option<Twin> {
+        self.author.twin()
     }
 
     /// The host.
