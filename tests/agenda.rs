@@ -21,7 +21,7 @@ fn drain(agenda: &mut Agenda) -> Vec<Action> {
 
 /// Finalizes one block and takes all that has become due.
 fn at(agenda: &mut Agenda, view: u64) -> Vec<Action> {
-    agenda.finalized(header(view, view));
+    agenda.finalized(header(view, view)).unwrap();
     drain(agenda)
 }
 
@@ -97,7 +97,7 @@ fn a_skipped_poll_is_made_at_the_next_block_and_only_once() {
 fn a_poll_that_waits_gives_way_to_a_later_read_but_a_phase_end_never_does() {
     let mut agenda = agenda(100, [120, 150, 160], 10);
     for view in [110, 120, 130, 140] {
-        agenda.finalized(header(view, view));
+        agenda.finalized(header(view, view)).unwrap();
     }
     assert_eq!(drain(&mut agenda), [&phase_end(120)[..], &[Action::Poll(header(140, 140))]].concat());
 }
@@ -169,7 +169,7 @@ proptest! {
         let mut agenda = agenda(first, finals, 10);
         let mut taken = Vec::new();
         for (view, takes) in blocks.iter().zip(takes) {
-            agenda.finalized(header(*view, *view));
+            agenda.finalized(header(*view, *view)).unwrap();
             taken.extend((0..takes).filter_map(|_| agenda.take_next()));
         }
         taken.extend(drain(&mut agenda));

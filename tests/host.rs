@@ -1,4 +1,5 @@
-//! A host's code that panics, comes back into the engine or never returns costs what it was called for, and nothing else.
+//! A host's code that panics, comes back into the engine or never returns costs what it was called for, and nothing else; a
+//! host that says what cannot be is told so, and its node never ends with another key than everybody's in silence.
 
 mod support;
 
@@ -9,17 +10,23 @@ use std::thread;
 use std::time::Duration;
 
 use dkg_engine::SecretBytes;
+use dkg_engine::bls::ProvenPublicKey;
 use dkg_engine::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
-use dkg_engine::committee::NodeId;
+use dkg_engine::committee::{Committee, Member, NodeId};
 use dkg_engine::engine::{
     BrokerTunnel, ControllerFactory, EngineError, EngineEvent, MessagingEngine, Observer, ReactorEngine, ReactorParts,
     Signal,
 };
 use dkg_engine::envelope::PrivateMessage;
-use dkg_engine::epoch::{EpochCounter, Header, InstanceId, ProtocolEvent, ProtocolEvents, View};
+use dkg_engine::epoch::{
+    EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, InstanceId, ProtocolEvent, ProtocolEvents, RunHistory,
+    Snapshot, View,
+};
 use dkg_engine::network::{Delivery, Inbound, Network, NetworkError, Receipt};
 use dkg_engine::store::{Change, DkgState, KeyStatus, MemoryStore, RecordId, Store, StoreError};
-use support::{Client, PATIENCE, Watched, World, header, messaging_config, node_id, setup, staking_key, staking_phase};
+use support::{
+    Client, Events, PATIENCE, Watched, World, header, messaging_config, node_id, setup, staking_key, staking_phase,
+};
 
 const SAID: &str = "as the test wants it";
 
@@ -271,6 +278,157 @@ fn a_host_may_stop_the_engine_from_within_each_of_its_callbacks() {
         assert_eq!(reactor.done().wait_timeout(PATIENCE), Some(Ok(())), "in a read: {in_read}");
         stops.engine.update(|engine| *engine = None);
     }
+}
+
+/// Why a node says that it takes no part.
+fn sat_out(events: &Events) -> String {
+    events.wait("its reason", |event| match event {
+        EngineEvent::SatOut { reason, .. } => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+/// All members but the first are told of the run, and deal; the last one's vector comes behind the block `end`.
+fn begin_without_the_first(world: &World, run: &EpochSetup) {
+    let event = started(run);
+    world.nodes[1..].iter().for_each(|node| node.reactor.events().on_event(event.clone()));
+    world.board.wait_for_posts(world.nodes.len() - 1);
+}
+
+fn started(run: &EpochSetup) -> ProtocolEvent {
+    ProtocolEvent::EpochSetupPhaseStarted { current: EpochCounter(0), first: header(1, 0), setup: run.clone() }
+}
+
+#[test]
+fn a_run_whose_first_phase_is_over_when_its_setup_is_told_is_sat_out() {
+    let world = World::new(3);
+    let run = setup(&world.committee, 1, View(1));
+    begin_without_the_first(&world, &run);
+    world.tell(ProtocolEvent::BlockFinalized(header(31, 2)));
+    world.nodes[0].reactor.events().on_event(started(&run));
+    assert!(sat_out(&world.nodes[0].events).contains("phase 1 ended with view 31"));
+    assert_eq!(world.board.broadcasts().iter().filter(|(from, _)| *from == node_id(0)).count(), 0);
+}
+
+#[test]
+fn a_node_whose_blocks_change_places_leaves_the_run_when_a_phase_may_end_elsewhere() {
+    let mut world = World::new(3);
+    let run = world.begin(1, 3);
+    let end = |node: usize, view: u64| world.nodes[node].reactor.block_finalized(header(view, 3));
+    // Where no phase ends, it does not matter.
+    [20, 19, 32, 32].into_iter().for_each(|view| end(0, view));
+    assert_eq!(world.nodes[0].reactor.done().get(), None);
+    end(0, 31);
+    let reason = sat_out(&world.nodes[0].events);
+    assert!(
+        reason.contains("view 32") && reason.contains("view 31") && reason.contains("start the node anew"),
+        "{reason}"
+    );
+    assert!(world.nodes[0].state.journal(run.epoch).unwrap().is_some());
+    assert_eq!(world.nodes[0].reactor.stop(), Ok(()));
+}
+
+#[test]
+fn a_node_that_was_told_the_wrong_blocks_is_whole_again_when_it_is_told_the_right_ones() {
+    let mut world = World::new(3);
+    let run = world.begin(1, 3);
+    for (view, height) in [(32, 3), (31, 3)] {
+        world.nodes[0].reactor.block_finalized(header(view, height));
+    }
+    sat_out(&world.nodes[0].events);
+    let state = world.nodes[0].state.clone();
+    let mut snapshot = Snapshot::new(EpochCounter(0), header(40, 3), EpochPhase::Setup(run.clone()));
+    let told = |ends: &[Header]| Some(RunHistory { setup: run.clone(), ends: ends.to_vec() });
+    // A history that cannot be is not taken for one, and costs nothing.
+    for (ends, said) in [
+        (&[header(25, 3)][..], "phase 1 cannot have ended with the block of view 25"),
+        (&[header(41, 3)], "when view 40 is the latest"),
+        (&[header(31, 3), header(35, 3)], "phase 2 cannot have ended with the block of view 35"),
+    ] {
+        snapshot.run = told(ends);
+        drop(world.nodes.remove(0));
+        let node = world.node(0, state.clone(), snapshot.clone());
+        assert!(sat_out(&node.events).contains(said), "{said}");
+        world.nodes.insert(0, node);
+    }
+    snapshot.run = told(&[header(31, 3)]);
+    drop(world.nodes.remove(0));
+    let node = world.node(0, state, snapshot);
+    world.nodes.insert(0, node);
+    world.nodes[1..].iter().for_each(|node| node.reactor.block_finalized(header(31, 3)));
+    for view in [61, 91] {
+        world.finalize(view);
+    }
+    let commit = world.commit(1);
+    world.tell_commit(&commit);
+    for number in 0..3 {
+        let committed = |event: &EngineEvent| matches!(event, EngineEvent::KeyCommitted { .. }).then_some(());
+        world.nodes[number].events.wait("the key", committed);
+    }
+}
+
+#[test]
+fn a_setup_that_cannot_be_is_sat_out_with_what_is_wrong_about_it() {
+    let world = World::new(3);
+    let run = setup(&world.committee, 1, View(1));
+    let phases = |finals: [u64; 3]| EpochSetup { phase_final_views: finals.map(View), ..run.clone() };
+    let long = "x".repeat(600);
+    let finals = run.phase_final_views;
+    let members = world.committee.iter().map(|(_, member)| {
+        let key = if member.node_id == node_id(0) { staking_key(77) } else { world.keys[&member.node_id].clone() };
+        Member { staking_key: ProvenPublicKey::vouched_for(key.public_key()), ..member.clone() }
+    });
+    let rotated = Arc::new(Committee::new(members.collect()).unwrap());
+    for (wrong, said) in [
+        (phases([31, 31, 31]), "each has to end after the one before"),
+        (phases([91, 61, 31]), "each has to end after the one before"),
+        (EpochSetup { epoch: EpochCounter(7), ..run.clone() }, "its setup came in epoch 0"),
+        (EpochSetup::new(&long, run.epoch, world.committee.clone(), View(1), finals), "the chain id is too long"),
+        (EpochSetup { committee: rotated, ..run.clone() }, "another staking key"),
+    ] {
+        let node = world.node(0, fresh(), staking_phase());
+        node.reactor.events().on_event(started(&wrong));
+        let reason = sat_out(&node.events);
+        assert!(reason.contains(said), "{reason}");
+        // It is there for the next one that can be.
+        node.reactor.events().on_event(started(&run));
+        node.events.wait("its part", |event| matches!(event, EngineEvent::RunStarted { .. }).then_some(()));
+        assert_eq!(node.reactor.stop(), Ok(()));
+    }
+}
+
+#[test]
+fn a_chain_that_contradicts_itself_is_told_so_and_what_it_said_first_stands() {
+    let mut world = World::new(3);
+    let contradicted = |events: &Events, times: usize| {
+        let what = |event: &EngineEvent| match event {
+            EngineEvent::Contradicted { what, .. } => Some(what.clone()),
+            _ => None,
+        };
+        events.wait_for_all("a contradiction", |all| all.iter().filter_map(what).nth(times - 1))
+    };
+    let run = world.begin(1, 3);
+    let later = EpochSetup { phase_final_views: [View(131), View(161), View(191)], ..run.clone() };
+    world.tell(started(&later));
+    assert!(contradicted(&world.nodes[0].events, 1).contains("set up with other views"));
+    for phase in 0..3 {
+        world.end_phase(&run, phase);
+    }
+    let commit = world.commit(1);
+    world.tell_commit(&commit);
+    let other = EpochCommit { group_key: commit.key_shares[0], ..commit.clone() };
+    world.tell_commit(&other);
+    assert!(contradicted(&world.nodes[0].events, 2).contains("other keys were committed"));
+    let next = setup(&world.committee, 2, View(100));
+    let event = |current| ProtocolEvent::EpochSetupPhaseStarted {
+        current: EpochCounter(current),
+        first: header(100, 0),
+        setup: next.clone(),
+    };
+    world.tell(event(1));
+    world.tell(started(&run));
+    assert!(contradicted(&world.nodes[0].events, 3).contains("an event of epoch 0 comes after one of epoch 1"));
+    assert_eq!(world.status(0, 1), KeyStatus::KeyCommitted);
 }
 
 /// A logger whose file is gone, where the words of this test are written.

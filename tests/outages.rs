@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use dkg_engine::SecretBytes;
 use dkg_engine::engine::{
-    BrokerTunnel, ControllerFactory, DEFAULT_POLL_STEP, EngineError, EngineEvent, MessagingEngineConfig, ReactorConfig,
-    ReactorEngine, ReactorParts, WhiteboardConfig,
+    DEFAULT_POLL_STEP, EngineError, EngineEvent, MessagingEngineConfig, ReactorConfig, WhiteboardConfig,
 };
 use dkg_engine::epoch::{EpochCounter, EpochPhase, Snapshot, View};
 use dkg_engine::protocol::{Phase, encode_complaint};
 use dkg_engine::store::{Change, DkgState, MemoryStore, RecordId, RecordKind, Store, StoreError};
-use support::{Client, Events, PATIENCE, World, header, node_id, setup, staking_key, staking_phase};
+use support::{Client, Events, PATIENCE, World, header, node_id, setup, staking_phase};
 
 fn index(number: usize) -> dkg_engine::bls::Index {
     dkg_engine::bls::Index::from_position(number).unwrap()
@@ -151,19 +150,6 @@ fn a_store_that_fails_stops_the_engine_with_the_reason_and_nothing_it_should_pro
         assert_eq!(said.is_empty(), fails_at == 1);
         assert_eq!(world.nodes[0].reactor.stop(), failure);
     }
-}
-
-#[test]
-fn a_node_with_another_staking_key_than_the_committee_knows_stops_and_says_so() {
-    let world = World::new(3);
-    let client = Client::new(&world.board, node_id(0));
-    let state = DkgState::new(Arc::new(MemoryStore::new()));
-    let factory = ControllerFactory::new(node_id(0), staking_key(7));
-    let parts = ReactorParts::new(staking_phase(), state, factory, client, BrokerTunnel::new());
-    let reactor = ReactorEngine::new(parts).unwrap();
-    reactor.epoch_setup_phase_started(EpochCounter(0), header(1, 0), setup(&world.committee, 1, View(1)));
-    let failure = reactor.done().wait().unwrap_err().to_string();
-    assert!(failure.contains("another staking key"), "{failure}");
 }
 
 #[test]

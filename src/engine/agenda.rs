@@ -23,14 +23,29 @@ pub enum Action {
 pub struct Agenda {
     finals: [View; 3],
     poll_step: u64,
-    /// Phases whose end is due or done: 0 to 3.
-    ended: usize,
+    /// The blocks that have ended phases so far, whether those ends have been worked off or not.
+    ends: Vec<Header>,
     /// The first view of the phase that is on; no poll is due there.
     phase_first: View,
     seen: View,
     /// The next block is one to catch up with.
     catches_up: bool,
     due: VecDeque<Action>,
+}
+
+/// The end of a phase is in doubt: its block was not the first, or is one of two of its view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "phase {phase} was taken to end with the block of view {taken}, and now comes another one of view {found}: the chain's \
+     blocks were told out of order"
+)]
+pub struct Misplaced {
+    /// The phase, 1 to 3.
+    pub phase: usize,
+    /// The view of the block that it was taken to end with.
+    pub taken: View,
+    /// The view of the block that came later.
+    pub found: View,
 }
 
 /// How a node that starts in the middle of a run catches up with it.
@@ -48,7 +63,7 @@ impl Agenda {
         Agenda {
             finals: setup.phase_final_views,
             poll_step: poll_step.max(1),
-            ended: 0,
+            ends: Vec::new(),
             phase_first: setup.first_view,
             seen: first.view,
             catches_up: false,
@@ -71,12 +86,19 @@ impl Agenda {
     }
 
     /// Takes a finalized block in. Phases end on the first block with their final view or a later one, whatever views were
-    /// skipped; polls are due every `poll_step` views, counted backwards from the final view.
-    pub fn finalized(&mut self, block: Header) {
+    /// skipped; polls are due every `poll_step` views, counted backwards from the final view. A block that comes again, or
+    /// behind a later one, changes nothing.
+    ///
+    /// # Errors
+    /// A phase was taken to end with another block than the one that ends it by what is said now.
+    pub fn finalized(&mut self, block: Header) -> Result<(), Misplaced> {
+        if block.view <= self.seen {
+            return self.seen_again(block);
+        }
         if std::mem::take(&mut self.catches_up) {
             self.due.push_back(Action::CatchUp(block));
         }
-        while let Some(&last) = self.finals.get(self.ended) {
+        while let Some(&last) = self.finals.get(self.ends.len()) {
             if block.view < last {
                 if self.poll_between(self.seen, block.view, last) {
                     self.poll(block);
@@ -86,19 +108,31 @@ impl Agenda {
             self.drop_waiting_poll();
             self.end_phase(block, last);
         }
-        self.seen = self.seen.max(block.view);
+        self.seen = block.view;
+        Ok(())
+    }
+
+    /// Whether the phases' ends stand when a block comes that is not later than the last.
+    fn seen_again(&self, block: Header) -> Result<(), Misplaced> {
+        for (position, (taken, last)) in self.ends.iter().zip(self.finals).enumerate() {
+            let is_it = block == *taken;
+            if !is_it && (last..=taken.view).contains(&block.view) {
+                return Err(Misplaced { phase: position + 1, taken: taken.view, found: block.view });
+            }
+        }
+        Ok(())
     }
 
     fn end_phase(&mut self, block: Header, last: View) {
         self.due.push_back(Action::FinalPoll(block));
         self.due.push_back(Action::EndPhase(block));
-        self.ended += 1;
+        self.ends.push(block);
         self.phase_first = View(last.0.saturating_add(1));
     }
 
     /// How many phases are over at the last block, whether their ends have been worked off or not.
     pub fn phases_over(&self) -> usize {
-        self.ended
+        self.ends.len()
     }
 
     /// The next thing to do.

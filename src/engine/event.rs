@@ -75,6 +75,13 @@ pub enum EngineEvent {
         /// Why, and what to do about it.
         reason: String,
     },
+    /// The host has said something that contradicts what it had said before; that stands, and this was not taken.
+    Contradicted {
+        /// The epoch whose keys it is about.
+        epoch: EpochCounter,
+        /// What contradicts what.
+        what: String,
+    },
     /// A phase has ended; everything the board held for it has been taken in.
     PhaseEnded {
         /// The epoch the run makes keys for.
@@ -148,7 +155,8 @@ impl EngineEvent {
     pub(super) fn level(&self) -> log::Level {
         match self {
             EngineEvent::Exposed { exposure, .. } if exposure.left == 0 => log::Level::Error,
-            EngineEvent::Exposed { .. } => log::Level::Warn,
+            EngineEvent::Contradicted { .. } => log::Level::Error,
+            EngineEvent::Exposed { .. } | EngineEvent::SatOut { .. } => log::Level::Warn,
             _ => log::Level::Info,
         }
     }
@@ -160,6 +168,7 @@ impl EngineEvent {
             | EngineEvent::RunResumed { epoch, .. }
             | EngineEvent::DealtElsewhere { epoch }
             | EngineEvent::SatOut { epoch, .. }
+            | EngineEvent::Contradicted { epoch, .. }
             | EngineEvent::PhaseEnded { epoch, .. }
             | EngineEvent::Disqualified { epoch, .. }
             | EngineEvent::Exposed { epoch, .. }
@@ -203,6 +212,10 @@ impl fmt::Display for EngineEvent {
                  receives. Its store was lost or restored from an older copy, or a second node runs under its name"
             ),
             EngineEvent::SatOut { epoch, reason } => write!(f, "epoch {epoch}: not taking part: {reason}"),
+            EngineEvent::Contradicted { epoch, what } => write!(
+                f,
+                "epoch {epoch}: the chain's events contradict each other, and the later one was not taken: {what}"
+            ),
             EngineEvent::PhaseEnded { epoch, phase, view, dealt, complaints } => write!(
                 f,
                 "epoch {epoch}: {phase:?} ended at view {view}; {} dealt, {} complaints",

@@ -58,7 +58,7 @@ mod task;
 mod tunnel;
 mod whiteboard;
 
-pub use agenda::{Action, Agenda, CatchUp};
+pub use agenda::{Action, Agenda, CatchUp, Misplaced};
 #[cfg(feature = "simulator")]
 pub(crate) use broker::Verify;
 pub use broker::{Broker, Opened, PostFault};

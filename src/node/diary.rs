@@ -111,7 +111,7 @@ impl Observer for Diary {
             }
             EngineEvent::KeyCommitted { .. } => notes.failure = None,
             EngineEvent::KeyFailed { reason, .. } => notes.failure = Some(reason.clone()),
-            EngineEvent::PostDropped { .. } | EngineEvent::PhaseEnded { .. } => {}
+            EngineEvent::PostDropped { .. } | EngineEvent::PhaseEnded { .. } | EngineEvent::Contradicted { .. } => {}
         }
         while pages.runs.len() > RUNS_REMEMBERED {
             pages.runs.pop_first();

@@ -237,6 +237,11 @@ impl Events {
         self.0.wait(what, |events| events.iter().find_map(&mut find))
     }
 
+    /// Waits for something about all of them.
+    pub fn wait_for_all<R>(&self, what: &str, mut find: impl FnMut(&[EngineEvent]) -> Option<R>) -> R {
+        self.0.wait(what, |events| find(events))
+    }
+
     pub fn all(&self) -> Vec<EngineEvent> {
         self.0.wait("the events", |events| Some(events.clone()))
     }

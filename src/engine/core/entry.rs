@@ -1,11 +1,12 @@
 //! How a node comes into a run: it begins one, goes on with one, or sits it out.
 
-use super::{Core, CoreError, Run};
+use super::{Core, CoreError, Run, door};
 use crate::chain::DkgResult;
 use crate::engine::agenda::{Agenda, CatchUp};
+use crate::engine::controller::StartError;
 use crate::engine::event::EngineEvent;
 use crate::engine::step::{Effect, Recalled, Step};
-use crate::epoch::{EpochCounter, EpochSetup, Header, View};
+use crate::epoch::{EpochCounter, EpochSetup, Header};
 use crate::store::{Dealing, EpochRecord, Journal, KeyStatus};
 
 /// How a node comes into a run.
@@ -27,7 +28,15 @@ impl Core {
         step: &mut Step,
     ) -> Result<(), CoreError> {
         let epoch = setup.epoch;
-        if self.runs(epoch) {
+        if let Some(run) = self.run.as_ref().filter(|run| run.controller.epoch() == epoch) {
+            if run.setup != setup {
+                let what = "the run for it was set up with other views, members or another name before".to_owned();
+                step.report(EngineEvent::Contradicted { epoch, what });
+            }
+            return Ok(());
+        }
+        if let Some(fault) = door::fault_of_setup(recalled.current.epoch(), &setup) {
+            sit_out(epoch, &fault, step);
             return Ok(());
         }
         let Recalled { current, next: record, journal, .. } = recalled;
@@ -79,13 +88,13 @@ impl Core {
     ) -> Result<(), CoreError> {
         let epoch = setup.epoch;
         let [last, ..] = setup.phase_final_views;
-        if head.view >= last {
-            let reason = format!("phase 1 ended with view {last}, and this node comes to it at view {}", head.view);
+        let now = self.finalized.max(head.view);
+        if now >= last {
+            let reason = format!("phase 1 ended with view {last}, and this node comes to it at view {now}");
             sit_out(epoch, &reason, step);
             step.then(Effect::Submit { instance: setup.instance.clone(), result: DkgResult::Empty });
             return self.fail_key(record, &reason, step);
         }
-        let late_in_phase_1 = middle_of_phase_1(&setup);
         let dealing = Dealing::new(&setup, self.randomness.dealing_seed(&setup.instance)?);
         // A node that starts in a run of which it knows nothing may have lost what it knew. Before it deals it has to see
         // that there is no other dealing in its name.
@@ -94,14 +103,20 @@ impl Core {
             Entry::Start { .. } => Agenda::resumed(&setup, &[], head, self.poll_step, CatchUp::NextBlock),
         };
         let catches_up = matches!(entry, Entry::Start { .. });
-        let start_error = |error| CoreError::Start { epoch, error };
-        let (controller, effects) = self.factory.create(&setup, &dealing, catches_up).map_err(start_error)?;
+        let (controller, effects) = match self.factory.create(&setup, &dealing, catches_up) {
+            Ok(made) => made,
+            Err(StartError::Protocol(error)) => return Err(CoreError::Protocol { epoch, error }),
+            Err(reason) => {
+                sit_out(epoch, &reason.to_string(), step);
+                return Ok(());
+            }
+        };
         let record = record.start().map_err(|error| CoreError::Key { epoch, error })?;
         step.record(record.clone());
         step.dealing(dealing);
         step.report(controller.started());
         step.extend(effects);
-        self.run = Some(Run::new(controller, agenda, late_in_phase_1, record));
+        self.run = Some(Run::new(setup, controller, agenda, record));
         Ok(())
     }
 
@@ -120,7 +135,13 @@ impl Core {
             Entry::Live => Vec::new(),
             Entry::Start { ends } => ends,
         };
-        let over = setup.phase_final_views.iter().filter(|last| head.view >= **last).count();
+        if let Some(fault) = door::fault_of_ends(&setup, &ends, head) {
+            // As long as nobody has told the truth, what this node has kept may still be of use.
+            sit_out(epoch, &fault, step);
+            return Ok(());
+        }
+        let now = self.finalized.max(head.view);
+        let over = setup.phase_final_views.iter().filter(|last| now >= **last).count();
         let problem = if !journal.dealing.is_for(&setup) {
             Some("what this node dealt in it was for another committee; it does not deal the same secret to two")
         } else if ends.len() < over {
@@ -135,24 +156,23 @@ impl Core {
                 _ => Ok(()),
             };
         }
-        let start_error = |error| CoreError::Start { epoch, error };
-        let (mut controller, effects) = self.factory.create(&setup, &journal.dealing, true).map_err(start_error)?;
+        let (mut controller, effects) = match self.factory.create(&setup, &journal.dealing, true) {
+            Ok(made) => made,
+            Err(StartError::Protocol(error)) => return Err(CoreError::Protocol { epoch, error }),
+            Err(reason) => {
+                sit_out(epoch, &reason.to_string(), step);
+                return Ok(());
+            }
+        };
         step.report(controller.resumed(ends.len(), &journal));
         step.extend(effects);
         for share in &journal.shares {
             step.extend(controller.take_kept(share));
         }
-        let late_in_phase_1 = middle_of_phase_1(&setup);
         let agenda = Agenda::resumed(&setup, &ends, head, self.poll_step, CatchUp::Now);
-        self.run = Some(Run::new(controller, agenda, late_in_phase_1, record));
+        self.run = Some(Run::new(setup, controller, agenda, record));
         self.work(step)
     }
-}
-
-/// Half of phase 1 is for shares to come by themselves.
-fn middle_of_phase_1(setup: &EpochSetup) -> View {
-    let [last, ..] = setup.phase_final_views;
-    View(setup.first_view.0 + last.0.saturating_sub(setup.first_view.0) / 2)
 }
 
 fn sit_out(epoch: EpochCounter, reason: &str, step: &mut Step) {

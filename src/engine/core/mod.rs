@@ -3,12 +3,13 @@
 //! **One input, one [`Step`]; persist the step, then carry out its effects in order.** Read [`Core::step`] to learn what a
 //! node does.
 
+mod door;
 mod entry;
 mod keys;
 mod past;
 
 use self::entry::Entry;
-use super::agenda::{Action, Agenda};
+use super::agenda::{Action, Agenda, Misplaced};
 use super::controller::{Controller, ControllerFactory, StartError, Verdicts};
 use super::event::EngineEvent;
 use super::randomness::{Randomness, RandomnessError};
@@ -16,7 +17,7 @@ use super::step::{Effect, Input, ReadId, ReadRequest, Recalled, Step};
 use super::task::{Task, TaskId, TaskResult};
 use crate::bls::Effort;
 use crate::committee::NodeId;
-use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, Header, ProtocolEvent, Snapshot, View};
+use crate::epoch::{EpochCommit, EpochCounter, EpochPhase, EpochSetup, Header, ProtocolEvent, Snapshot, View};
 use crate::network::Delivery;
 use crate::protocol::{self, Conclusion, Failure, Keys, Phase};
 use crate::store::{EpochRecord, KeyStatus, TransitionError};
@@ -62,6 +63,8 @@ pub enum CoreError {
 /// A run that is going on.
 #[cfg_attr(feature = "simulator", derive(Clone))]
 struct Run {
+    /// As it was told.
+    setup: EpochSetup,
     controller: Controller,
     agenda: Agenda,
     /// From this view on, a share that has not come is asked for.
@@ -157,6 +160,12 @@ impl Core {
     /// The run is in doubt, and the engine must stop: see [`CoreError`]. Nothing that comes from other members leads here.
     pub fn step(&mut self, input: Input) -> Result<Step, CoreError> {
         let mut step = Step::default();
+        if let (Input::Event(event, _), Some(standing)) = (&input, &self.standing)
+            && let Some((epoch, what)) = door::contradiction(standing, event)
+        {
+            step.report(EngineEvent::Contradicted { epoch, what });
+            return Ok(step);
+        }
         self.note_standing(&input);
         match input {
             Input::Start(snapshot, recalled) => {
@@ -259,8 +268,10 @@ impl Core {
         match event {
             ProtocolEvent::BlockFinalized(header) => {
                 self.finalized = self.finalized.max(header.view);
-                if let Some(run) = &mut self.run {
-                    run.agenda.finalized(header);
+                if let Some(run) = &mut self.run
+                    && let Err(misplaced) = run.agenda.finalized(header)
+                {
+                    return self.leave_run(&misplaced, step);
                 }
                 self.work(step)
             }
@@ -498,8 +509,18 @@ impl Core {
             in_force: _,
         } = self;
         (worked_off, finalized, run.is_some()).hash(to);
-        if let Some(Run { controller, agenda, late_in_phase_1: _, record, reading, computing, then, closing, commit }) =
-            run
+        if let Some(Run {
+            setup: _,
+            controller,
+            agenda,
+            late_in_phase_1: _,
+            record,
+            reading,
+            computing,
+            then,
+            closing,
+            commit,
+        }) = run
         {
             (computing.is_some(), then, closing.is_some()).hash(to);
             controller.digest(to);
@@ -513,6 +534,21 @@ impl Core {
         self.run.as_ref().is_some_and(|run| run.controller.epoch() == epoch)
     }
 
+    /// The run goes on without us. What we have kept of it stays: a start that is told the right blocks goes on with it.
+    fn leave_run(&mut self, misplaced: &Misplaced, step: &mut Step) -> Result<(), CoreError> {
+        let Some(Run { controller, record, commit, .. }) = self.run.take() else { return Ok(()) };
+        step.then(Effect::EndRun(controller.broker().instance().clone()));
+        let reason = format!(
+            "{misplaced}; the node has left the run, since it could end with another key than everybody's. Hand the events over \
+             in the chain's order, from one thread, and start the node anew: it goes through the run as its snapshot tells it"
+        );
+        step.report(EngineEvent::SatOut { epoch: controller.epoch(), reason });
+        match commit {
+            Some((commit, earlier)) => self.check_key(&commit, record, &earlier, step),
+            None => Ok(()),
+        }
+    }
+
     fn end_run(&mut self, step: &mut Step) {
         if let Some(run) = self.run.take() {
             step.then(Effect::EndRun(run.controller.broker().instance().clone()));
@@ -521,8 +557,10 @@ impl Core {
 }
 
 impl Run {
-    fn new(controller: Controller, agenda: Agenda, late_in_phase_1: View, record: EpochRecord) -> Run {
+    fn new(setup: EpochSetup, controller: Controller, agenda: Agenda, record: EpochRecord) -> Run {
+        let late_in_phase_1 = middle_of_phase_1(&setup);
         Run {
+            setup,
             controller,
             agenda,
             late_in_phase_1,
@@ -545,6 +583,12 @@ impl Run {
     fn awaits(&self, read: ReadId) -> bool {
         self.reading.is_some_and(|(id, _)| id == read)
     }
+}
+
+/// Half of phase 1 is for shares to come by themselves.
+fn middle_of_phase_1(setup: &EpochSetup) -> View {
+    let [last, ..] = setup.phase_final_views;
+    View(setup.first_view.0 + last.0.saturating_sub(setup.first_view.0) / 2)
 }
 
 fn challenge(randomness: &mut dyn Randomness) -> Result<[u8; 32], RandomnessError> {
