@@ -45,6 +45,9 @@ fn writers(config: &ChainConfig) -> [Vec<(usize, Payload)>; 2] {
     [ticks.collect(), posts.collect()]
 }
 
+/// The entries of one member that were acknowledged, each with its position.
+type Told = Vec<(u64, Vec<u8>)>;
+
 /// The process that is killed: serves the log that the environment names, and tells where.
 #[test]
 fn child_that_serves_until_it_is_killed() {
@@ -86,7 +89,7 @@ fn no_acknowledged_entry_is_lost_moved_or_there_twice_whenever_the_server_is_kil
     let (acknowledged, cut_off, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let write = |entries: Vec<(usize, Payload)>| {
         let mut pens: Vec<Pen> = (0..N).map(|author| Pen::of(&config, author)).collect();
-        let mut told = vec![Vec::new(); N];
+        let mut told = vec![Told::new(); N];
         for (author, payload) in entries {
             if done.load(Ordering::SeqCst) {
                 break;
@@ -106,7 +109,7 @@ fn no_acknowledged_entry_is_lost_moved_or_there_twice_whenever_the_server_is_kil
         }
         told
     };
-    let told: Vec<Vec<Vec<(u64, Vec<u8>)>>> = std::thread::scope(|scope| {
+    let told: Vec<Vec<Told>> = std::thread::scope(|scope| {
         let (mut child, endpoint) = start(&path);
         *place.write() = endpoint;
         let threads: Vec<_> = writers(&config).into_iter().map(|entries| scope.spawn(move || write(entries))).collect();

@@ -192,6 +192,20 @@ fn a_node_that_cannot_read_its_store_at_the_start_is_not_ready_and_says_why() {
 }
 
 #[test]
+fn no_wait_for_the_board_is_longer_than_a_sixteenth_of_a_phase() {
+    for (phase_ms, view_ms, base_ms, max_ms) in
+        [(120_000, 1_000, 1_000, 7_500), (3_600_000, 10_000, 1_000, 16_000), (3_000, 100, 100, 187), (200, 100, 12, 12)]
+    {
+        let of = |phase_ms, view_ms| {
+            let (phase, view) = (Duration::from_millis(phase_ms), Duration::from_millis(view_ms));
+            WhiteboardConfig::for_phases_of(phase, view)
+        };
+        let config = of(phase_ms, view_ms);
+        assert_eq!((config.base_wait.as_millis(), config.max_wait.as_millis()), (base_ms, max_ms), "{phase_ms} ms");
+    }
+}
+
+#[test]
 fn the_defaults_are_those_of_the_reference() {
     let config = MessagingEngineConfig::default();
     assert_eq!(

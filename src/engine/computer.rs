@@ -1,12 +1,13 @@
 //! The computing thread.
 
-use super::lifecycle::{Inbox, Mailbox, Received};
+use super::lifecycle::{DeskInbox, Mailbox, Received};
 use super::mail::ReactorInput;
 use super::step::Input;
 use super::task::{Task, TaskId};
 
-/// One computation after the other, its result to the reactor.
-pub(super) fn compute(inbox: &Inbox<(TaskId, Box<Task>)>, reactor: &Mailbox<ReactorInput>) {
+/// One computation after the other, its result to the reactor. The reactor waits for the latest that it has asked for, and for
+/// no other.
+pub(super) fn compute(inbox: &DeskInbox<(TaskId, Box<Task>)>, reactor: &Mailbox<ReactorInput>) {
     loop {
         match inbox.receive(None) {
             Received::Message((id, task)) => {

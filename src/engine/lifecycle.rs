@@ -86,6 +86,8 @@ pub(crate) struct Inbox<T> {
 struct Flags {
     /// The thread shall look around, and will after what it takes next. However often it is asked to, once will do.
     woken: AtomicBool,
+    /// Somebody else has got through on the way that the thread tries.
+    way_is_free: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -151,6 +153,12 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Tells the thread that somebody else has got through on the way that it tries.
+    pub(crate) fn way_is_free(&self) {
+        self.flags.way_is_free.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
     /// Asks the thread to end. Nobody waits for room any more.
     pub(crate) fn stop(&self) {
         self.flags.stopped.store(true, Ordering::SeqCst);
@@ -188,9 +196,81 @@ impl<T> Inbox<T> {
         }
     }
 
+    /// Whether somebody else has got through on the way that the thread tries, since this was last asked.
+    pub(crate) fn is_way_free(&self) -> bool {
+        self.flags.way_is_free.swap(false, Ordering::SeqCst)
+    }
+
     /// Whether the thread has been asked to end.
     pub(crate) fn is_stopped(&self) -> bool {
         self.flags.stopped.load(Ordering::SeqCst)
+    }
+}
+
+/// The sending side of a thread's desk: an inbox on which one message lies at most, the latest. So it is never full, however
+/// long the thread is inside the host's code.
+pub(crate) struct Desk<T> {
+    latest: Arc<Mutex<Option<T>>>,
+    bell: Mailbox<()>,
+}
+
+/// The receiving side, owned by the thread.
+pub(crate) struct DeskInbox<T> {
+    latest: Arc<Mutex<Option<T>>>,
+    bell: Inbox<()>,
+}
+
+/// A desk with nothing on it.
+pub(crate) fn desk<T>() -> (Desk<T>, DeskInbox<T>) {
+    let latest = Arc::new(Mutex::new(None));
+    let (mailbox, inbox) = inbox(1);
+    (Desk { latest: Arc::clone(&latest), bell: mailbox }, DeskInbox { latest, bell: inbox })
+}
+
+impl<T> Clone for Desk<T> {
+    fn clone(&self) -> Self {
+        Desk { latest: Arc::clone(&self.latest), bell: self.bell.clone() }
+    }
+}
+
+impl<T> Desk<T> {
+    /// Puts a message there, in the place of one that has not been taken.
+    pub(crate) fn put(&self, message: T) {
+        let replaced = self.latest.lock().replace(message);
+        self.bell.wake();
+        drop(replaced);
+    }
+
+    /// As for a [`Mailbox`].
+    pub(crate) fn way_is_free(&self) {
+        self.bell.way_is_free();
+    }
+
+    /// Asks the thread to end.
+    pub(crate) fn stop(&self) {
+        self.bell.stop();
+    }
+}
+
+impl<T> DeskInbox<T> {
+    /// Waits for the next message, until `deadline` if there is one.
+    pub(crate) fn receive(&self, deadline: Option<Instant>) -> Received<T> {
+        match self.bell.receive(deadline) {
+            Received::Stopped => Received::Stopped,
+            Received::Message(()) | Received::Woken => {
+                self.latest.lock().take().map_or(Received::Woken, Received::Message)
+            }
+        }
+    }
+
+    /// As for an [`Inbox`].
+    pub(crate) fn is_way_free(&self) -> bool {
+        self.bell.is_way_free()
+    }
+
+    /// Whether the thread has been asked to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.bell.is_stopped()
     }
 }
 

@@ -23,7 +23,11 @@ pub(crate) struct Poller {
 struct Reading {
     request: ReadRequest,
     next_index: u64,
+    /// Failed calls since a page has come.
     failures: u32,
+    /// Those of them since somebody last got through to the board.
+    in_a_row: u32,
+    tried_at: Option<Instant>,
     due: Instant,
 }
 
@@ -41,7 +45,18 @@ impl Poller {
 
     /// Begins a read; one that is on is abandoned.
     pub(crate) fn read(&mut self, request: ReadRequest, now: Instant) {
-        self.reading = Some(Reading { request, next_index: request.from_index, failures: 0, due: now });
+        let next_index = request.from_index;
+        self.reading = Some(Reading { request, next_index, failures: 0, in_a_row: 0, tried_at: None, due: now });
+    }
+
+    /// Somebody has got through to the board: a read that waits is tried again no later than a first wait after its last try.
+    pub(crate) fn way_is_free(&mut self) {
+        if let Some(reading) = &mut self.reading {
+            reading.in_a_row = 0;
+            if let Some(tried_at) = reading.tried_at {
+                reading.due = reading.due.min(tried_at + self.config.base_wait);
+            }
+        }
     }
 
     /// What is being read is of no use any more.
@@ -77,8 +92,8 @@ impl Poller {
         let read = reading.request.id;
         match result {
             Ok(messages) => {
-                reading.failures = 0;
-                reading.due = now;
+                (reading.failures, reading.in_a_row) = (0, 0);
+                (reading.tried_at, reading.due) = (None, now);
                 reading.next_index = reading.next_index.saturating_add(messages.len() as u64);
                 let last = messages.len() < READ_PAGE;
                 if last {
@@ -88,9 +103,12 @@ impl Poller {
             }
             Err(error) => {
                 reading.failures = reading.failures.saturating_add(1);
+                reading.in_a_row = reading.in_a_row.saturating_add(1);
+                reading.tried_at = Some(now);
                 let retries = if reading.request.must_succeed { None } else { Some(self.config.read_retries) };
-                let policy = self.config.policy(retries, self.config.max_read_wait);
-                match policy.retry_at(reading.failures, now, random) {
+                let policy = self.config.policy(retries, self.config.max_wait);
+                let again = policy.wait(reading.failures, random);
+                match again.and_then(|_| policy.retry_at(reading.in_a_row, now, random)) {
                     Some(due) => {
                         log::debug!("reading the whiteboard as of {:?}: {error}; trying again", reading.request.as_of);
                         reading.due = due;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::mail::PublisherInput;
-use super::retry::{Failover, WhiteboardConfig};
+use super::retry::{Failover, RetryPolicy, WhiteboardConfig};
 use crate::chain::{ClientError, DkgResult};
 use crate::epoch::InstanceId;
 
@@ -24,13 +24,27 @@ pub(crate) struct Publisher {
     config: WhiteboardConfig,
     clients: Failover,
     waiting: VecDeque<(InstanceId, Publication)>,
+    /// Tries of the first in vain.
     failures: u32,
+    /// Those of them since somebody last got through to the board.
+    in_a_row: u32,
+    failing_since: Option<Instant>,
+    tried_at: Option<Instant>,
     due: Option<Instant>,
 }
 
 impl Publisher {
     pub(crate) fn new(clients: usize, config: WhiteboardConfig) -> Self {
-        Publisher { config, clients: Failover::new(clients), waiting: VecDeque::new(), failures: 0, due: None }
+        Publisher {
+            config,
+            clients: Failover::new(clients),
+            waiting: VecDeque::new(),
+            failures: 0,
+            in_a_row: 0,
+            failing_since: None,
+            tried_at: None,
+            due: None,
+        }
     }
 
     pub(crate) fn take(&mut self, input: PublisherInput) {
@@ -82,8 +96,17 @@ impl Publisher {
     }
 
     fn next(&mut self) {
-        self.failures = 0;
-        self.due = None;
+        (self.failures, self.in_a_row) = (0, 0);
+        (self.failing_since, self.tried_at, self.due) = (None, None, None);
+    }
+
+    /// Somebody has got through to the board, or has heard of it: what waits is tried again no later than a first wait after
+    /// its last try.
+    pub(crate) fn way_is_free(&mut self) {
+        self.in_a_row = 0;
+        if let (Some(due), Some(tried_at)) = (self.due, self.tried_at) {
+            self.due = Some(due.min(tried_at + self.config.base_wait));
+        }
     }
 
     /// Takes note of what came of a try; `random` spreads the next.
@@ -100,7 +123,14 @@ impl Publisher {
             Err(ClientError::Unavailable(reason)) => {
                 self.clients.failed();
                 self.failures = self.failures.saturating_add(1);
-                self.due = self.config.post_policy().retry_at(self.failures, now, random);
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                self.tried_at = Some(now);
+                let policy = self.config.post_policy();
+                let failing_for = now.saturating_duration_since(*self.failing_since.get_or_insert(now));
+                // Where the waits begin anew again and again there are more tries, and no less time.
+                let used_up = policy.wait(self.failures, random).is_none() && failing_for >= self.config.patience();
+                let policy = RetryPolicy { retries: None, ..policy };
+                self.due = if used_up { None } else { policy.retry_at(self.in_a_row, now, random) };
                 if self.due.is_some() {
                     log::debug!("posting on the whiteboard: {reason}; trying again");
                     return;
@@ -151,10 +181,38 @@ mod tests {
         while publisher.due(now).is_some() {
             publisher.tried(Err(ClientError::Unavailable("away".into())), now, 0);
             let Some(next) = publisher.next_due(now) else { break };
-            assert!(next - now <= config.max_read_wait, "{:?} without a try", next - now);
+            assert!(next - now <= config.max_wait, "{:?} without a try", next - now);
             now = next;
         }
         // Ten waits of 1, 2, 4, ... seconds.
         assert!(now - begun >= std::time::Duration::from_secs(1023), "given up after {:?}", now - begun);
+    }
+
+    #[test]
+    fn a_post_that_waits_is_tried_soon_after_anybody_has_got_through() {
+        let config = WhiteboardConfig { jitter_percent: 0, ..WhiteboardConfig::default() };
+        let mut publisher = Publisher::new(1, config);
+        let instance = InstanceId::new("test", EpochCounter(1));
+        publisher.take(PublisherInput::Post { instance, content: "a complaint".into() });
+        let mut now = crate::sync::now();
+        let mut fail = |publisher: &mut Publisher| {
+            let tried_at = now;
+            publisher.tried(Err(ClientError::Unavailable("away".into())), now, 0);
+            now = publisher.next_due(now)?;
+            Some((tried_at, now - tried_at))
+        };
+        let (tried_at, grown) = (0..8).filter_map(|_| fail(&mut publisher)).last().unwrap();
+        assert_eq!(grown, config.max_wait);
+        publisher.way_is_free();
+        assert_eq!(publisher.next_due(tried_at), Some(tried_at + config.base_wait));
+        assert_eq!(fail(&mut publisher).map(|(_, wait)| wait), Some(config.base_wait), "the waits begin anew");
+        assert_eq!(fail(&mut publisher).map(|(_, wait)| wait), Some(2 * config.base_wait));
+        // A board that is read, and takes no post: there are more tries, for no less time.
+        let mut tries = 0;
+        while fail(&mut publisher).is_some() {
+            publisher.way_is_free();
+            tries += 1;
+        }
+        assert!((800..1100).contains(&tries), "{tries}");
     }
 }

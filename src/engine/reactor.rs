@@ -8,7 +8,9 @@ use super::core::{Core, CoreError, DEFAULT_POLL_STEP, Standing};
 use super::event::{NoObserver, Observer};
 use super::host::{HostClient, HostObserver};
 use super::inbound::INBOUND_LIMIT;
-use super::lifecycle::{Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, inbox};
+use super::lifecycle::{
+    Desk, Inbox, Mailbox, Received, Refused, STOP_LIMIT, Signal, SpawnError, Stuck, Worker, desk, inbox,
+};
 use super::mail::{PollerInput, PublisherInput, ReactorInput};
 use super::randomness::{OsRandomness, Randomness};
 use super::retry::WhiteboardConfig;
@@ -29,10 +31,8 @@ pub const REACTOR_INBOX: usize = 1024;
 /// Private messages that are made durable together, where so many wait: shares come all at once, and each write waits for the
 /// disk.
 pub const PRIVATE_BATCH: usize = 50;
-/// Requests the poller's and the publisher's inboxes hold.
-const BOARD_INBOX: usize = 2048;
-/// Computations that wait: one for the run that is on, and some for runs that were replaced in the meantime.
-const TASK_INBOX: usize = 16;
+/// Requests the publisher's inbox holds: those of several runs.
+const PUBLISHER_INBOX: usize = 2048;
 
 /// What makes the engine stop for good. Nothing that other members do leads here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,9 +184,10 @@ impl ReactorEngine {
             return Err(EngineError::NoClient);
         }
         let (reactor, reactor_inbox) = inbox(REACTOR_INBOX);
-        let (poller, poller_inbox) = inbox(BOARD_INBOX);
-        let (publisher, publisher_inbox) = inbox(BOARD_INBOX);
-        let (computer, computer_inbox) = inbox(TASK_INBOX);
+        // The core waits for one read and one computation at most, the latest it has asked for.
+        let (poller, poller_inbox) = desk();
+        let (computer, computer_inbox) = desk();
+        let (publisher, publisher_inbox) = inbox(PUBLISHER_INBOX);
         let failure: Signal<EngineError> = Signal::new();
         let fail = |thread: &'static str| {
             let (failure, reactor) = (failure.clone(), reactor.clone());
@@ -199,13 +200,13 @@ impl ReactorEngine {
         let (clients, observer) = (HostClient::all(clients), HostObserver::new(observer));
         let mut crew = Crew { poller, publisher, computer, clients: Arc::clone(&clients), workers: Vec::new() };
         let reading = {
-            let (clients, reactor) = (Arc::clone(&clients), reactor.clone());
-            move || whiteboard::poll(&poller_inbox, &clients, config.whiteboard, &reactor)
+            let (clients, reactor, publisher) = (Arc::clone(&clients), reactor.clone(), crew.publisher.clone());
+            move || whiteboard::poll(&poller_inbox, &clients, config.whiteboard, &reactor, &publisher)
         };
         crew.workers.push(Worker::spawn("dkg-poller", reading, fail("whiteboard poller"))?);
         let posting = {
-            let clients = Arc::clone(&clients);
-            move || whiteboard::publish(&publisher_inbox, &clients, config.whiteboard)
+            let (clients, poller) = (Arc::clone(&clients), crew.poller.clone());
+            move || whiteboard::publish(&publisher_inbox, &clients, config.whiteboard, &poller)
         };
         crew.workers.push(Worker::spawn("dkg-publisher", posting, fail("whiteboard publisher"))?);
         let computing = {
@@ -317,9 +318,9 @@ impl Drop for ReactorEngine {
 
 /// The threads that the reactor commands: two at the whiteboard, and one that computes.
 struct Crew {
-    poller: Mailbox<PollerInput>,
+    poller: Desk<PollerInput>,
     publisher: Mailbox<PublisherInput>,
-    computer: Mailbox<(TaskId, Box<Task>)>,
+    computer: Desk<(TaskId, Box<Task>)>,
     clients: Arc<[HostClient]>,
     workers: Vec<Worker>,
 }
@@ -416,6 +417,8 @@ impl Runner {
     }
 
     fn event(&mut self, event: Box<ProtocolEvent>) -> Result<(), EngineError> {
+        // Who hears of the chain is likely to reach it.
+        self.crew.publisher.way_is_free();
         let recalled = Recalled::for_event(&self.state, self.core.node_id(), &event)?;
         self.step(Input::Event(event, recalled))
     }
@@ -454,18 +457,24 @@ impl Runner {
                 receipt.confirm();
                 Ok(())
             }
-            Effect::Read(request) => self.crew.poller.try_send(PollerInput::Read(request)),
+            Effect::Read(request) => {
+                self.crew.poller.put(PollerInput::Read(request));
+                Ok(())
+            }
             Effect::Post { instance, content } => {
                 self.crew.publisher.try_send(PublisherInput::Post { instance, content })
             }
             Effect::Submit { instance, result } => {
                 self.crew.publisher.try_send(PublisherInput::Submit { instance, result })
             }
-            Effect::Compute { id, task } => self.crew.computer.try_send((id, task)),
+            Effect::Compute { id, task } => {
+                self.crew.computer.put((id, task));
+                Ok(())
+            }
             Effect::EndRun(instance) => {
                 self.tunnel.end_run(instance.clone());
-                let poller = self.crew.poller.try_send(PollerInput::Abandon);
-                poller.and(self.crew.publisher.try_send(PublisherInput::EndRun(instance)))
+                self.crew.poller.put(PollerInput::Abandon);
+                self.crew.publisher.try_send(PublisherInput::EndRun(instance))
             }
             Effect::SelfTest { epoch, public_key } => {
                 if let SafeKey::Key(key) = self.state.safe_key(epoch)? {
@@ -480,9 +489,8 @@ impl Runner {
             }
         };
         if told == Err(Refused::Full) {
-            log::error!(
-                "the threads at the whiteboard, or the one that computes, are too far behind; a request was dropped"
-            );
+            // A client that has not returned for the length of several runs. What is dropped is nothing that anybody waits for.
+            log::error!("a whiteboard client does not return; a post was dropped");
         }
         Ok(())
     }

@@ -42,11 +42,14 @@ impl RetryPolicy {
     }
 }
 
+/// No wait for a whiteboard is longer than this part of a phase, if the waits are made for phases.
+const WAITS_IN_A_PHASE: u32 = 16;
+
 /// How a node deals with a whiteboard that does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WhiteboardConfig {
     /// Tries after the first to post or submit, if every wait were twice as long as the one before; a wait longer than
-    /// `max_read_wait` is divided into several that are not, with a try after each.
+    /// `max_wait` is divided into several that are not, with a try after each.
     pub post_retries: u32,
     /// Tries after the first to read within a phase. The read at a phase's end goes on until it succeeds.
     pub read_retries: u32,
@@ -56,7 +59,7 @@ pub struct WhiteboardConfig {
     pub jitter_percent: u32,
     /// The longest wait between two tries of a post or of a read that must succeed. Less than a phase: when the way to the
     /// board is free again, a complaint or an answer has to be there before the phase ends.
-    pub max_read_wait: Duration,
+    pub max_wait: Duration,
 }
 
 impl Default for WhiteboardConfig {
@@ -66,16 +69,24 @@ impl Default for WhiteboardConfig {
             read_retries: 3,
             base_wait: Duration::from_secs(1),
             jitter_percent: 25,
-            max_read_wait: Duration::from_secs(16),
+            max_wait: Duration::from_secs(16),
         }
     }
 }
 
 impl WhiteboardConfig {
+    /// Waits made for phases of this length, in which nothing happens faster than `view`: the longest is a sixteenth of a
+    /// phase, and no longer than by default.
+    pub fn for_phases_of(phase: Duration, view: Duration) -> Self {
+        let default = WhiteboardConfig::default();
+        let max_wait = default.max_wait.min(phase / WAITS_IN_A_PHASE).max(Duration::from_millis(1));
+        WhiteboardConfig { base_wait: default.base_wait.min(view).min(max_wait), max_wait, ..default }
+    }
+
     /// Goes on for as long as `post_retries` waits that double without end would take, but tries at least every
-    /// `max_read_wait`.
+    /// `max_wait`.
     pub(super) fn post_policy(self) -> RetryPolicy {
-        let longest = self.max_read_wait.as_millis().max(1);
+        let longest = self.max_wait.as_millis().max(1);
         let doubling = RetryPolicy { jitter_percent: 0, ..self.policy(None, MAX_WAIT) };
         // Beyond so many doublings every wait is the longest there is.
         let tries = |failures: u32| {
@@ -85,7 +96,17 @@ impl WhiteboardConfig {
         let doubled = self.post_retries.min(MAX_DOUBLINGS);
         let after = tries(MAX_DOUBLINGS).saturating_mul(self.post_retries - doubled);
         let retries = (1..=doubled).map(tries).fold(after, u32::saturating_add);
-        self.policy(Some(retries), self.max_read_wait)
+        self.policy(Some(retries), self.max_wait)
+    }
+
+    /// How long all those waits take at least.
+    pub(super) fn patience(self) -> Duration {
+        let doubling = RetryPolicy { jitter_percent: 0, ..self.policy(None, MAX_WAIT) };
+        let wait = |failures| doubling.wait(failures, 0).unwrap_or(MAX_WAIT);
+        let doubled = self.post_retries.min(MAX_DOUBLINGS);
+        let after = wait(MAX_DOUBLINGS).saturating_mul(self.post_retries - doubled);
+        let whole = (1..=doubled).map(wait).fold(after, Duration::saturating_add);
+        whole.mul_f64(f64::from(100 - self.jitter_percent.min(100)) / 100.0)
     }
 
     pub(super) fn policy(self, retries: Option<u32>, max_wait: Duration) -> RetryPolicy {

@@ -83,13 +83,15 @@ impl Node {
         let chain_node = ChainNode::new(replica, Arc::clone(&host), key, clock.now_ms()).map_err(|_| not_a_member())?;
         let tunnel = BrokerTunnel::new();
         let base_wait = Duration::from_millis(chain.view_ms()).min(MAX_BASE_WAIT);
+        let phase = Duration::from_millis(chain.view_ms().saturating_mul(chain.schedule().views_per_phase));
+        let whiteboard = WhiteboardConfig::for_phases_of(phase, base_wait);
         let messaging_config = MessagingEngineConfig { retry_base_wait: base_wait, ..MessagingEngineConfig::default() };
         let messaging =
             MessagingEngine::new(Arc::clone(&network) as Arc<dyn Network>, tunnel.clone(), messaging_config)?;
         network.attach(messaging.inbound());
         let reactor_config = ReactorConfig {
             poll_step: chain.schedule().poll_step,
-            whiteboard: WhiteboardConfig { base_wait, ..WhiteboardConfig::default() },
+            whiteboard,
             key_check: config.key_check,
             ..ReactorConfig::default()
         };

@@ -111,7 +111,7 @@ const LUCK_MS: u64 = 1000;
 
 /// How simulated nodes treat their whiteboard.
 pub(super) fn whiteboard_config() -> WhiteboardConfig {
-    WhiteboardConfig { base_wait: BASE_WAIT, max_read_wait: 8 * BASE_WAIT, ..WhiteboardConfig::default() }
+    WhiteboardConfig { base_wait: BASE_WAIT, max_wait: 8 * BASE_WAIT, ..WhiteboardConfig::default() }
 }
 
 impl Process {

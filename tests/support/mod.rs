@@ -279,7 +279,7 @@ pub struct World {
 pub fn config() -> ReactorConfig {
     let fast = Duration::from_millis(2);
     ReactorConfig {
-        whiteboard: WhiteboardConfig { base_wait: fast, max_read_wait: fast, ..WhiteboardConfig::default() },
+        whiteboard: WhiteboardConfig { base_wait: fast, max_wait: fast, ..WhiteboardConfig::default() },
         ..ReactorConfig::default()
     }
 }

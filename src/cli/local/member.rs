@@ -97,6 +97,7 @@ impl Member {
 
         let tunnel = BrokerTunnel::new();
         let view = Duration::from_millis(config.view_ms());
+        let phase = Duration::from_millis(config.view_ms().saturating_mul(config.schedule().views_per_phase));
         let messaging_config = MessagingEngineConfig { retry_base_wait: view, ..MessagingEngineConfig::default() };
         let messaging = MessagingEngine::new(network, tunnel.clone(), messaging_config).map_err(text)?;
         around.network.attach(node_id, messaging.inbound());
@@ -109,7 +110,7 @@ impl Member {
         let reactor = ReactorEngine::new(ReactorParts {
             config: ReactorConfig {
                 poll_step: config.schedule().poll_step,
-                whiteboard: WhiteboardConfig { base_wait: view, ..WhiteboardConfig::default() },
+                whiteboard: WhiteboardConfig::for_phases_of(phase, view),
                 ..ReactorConfig::default()
             },
             snapshot,

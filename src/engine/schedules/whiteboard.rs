@@ -7,7 +7,7 @@ use super::{block, node, run};
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::engine::WhiteboardConfig;
 use crate::engine::host::HostClient;
-use crate::engine::lifecycle::{Inbox, Mailbox, Received, inbox};
+use crate::engine::lifecycle::{Desk, Inbox, Mailbox, Received, desk, inbox};
 use crate::engine::mail::{PollerInput, PublisherInput, ReactorInput};
 use crate::engine::whiteboard::{poll, publish};
 use crate::engine::{Input, READ_PAGE, ReadId, ReadRequest};
@@ -22,7 +22,7 @@ const CONFIG: WhiteboardConfig = WhiteboardConfig {
     read_retries: 2,
     base_wait: Duration::from_secs(1),
     jitter_percent: 25,
-    max_read_wait: Duration::from_secs(2),
+    max_wait: Duration::from_secs(2),
 };
 
 /// A board of [`POSTS`] posts that takes more, and two clients that fail as often as was said, whichever is asked.
@@ -88,11 +88,12 @@ impl DkgContractClient for Board {
 }
 
 /// A poller on this board, and the inbox of its reactor, which holds one page.
-fn poller(board: &Arc<Board>) -> (Mailbox<PollerInput>, Inbox<ReactorInput>, Mailbox<ReactorInput>, JoinHandle<()>) {
-    let (poller, poller_inbox) = inbox(4);
+fn poller(board: &Arc<Board>) -> (Desk<PollerInput>, Inbox<ReactorInput>, Mailbox<ReactorInput>, JoinHandle<()>) {
+    let (poller, poller_inbox) = desk();
     let (reactor, reactor_inbox) = inbox(1);
     let (clients, to_reactor) = (board.clients(), reactor.clone());
-    let thread = thread::spawn(move || poll(&poller_inbox, &clients, CONFIG, &to_reactor));
+    let (publisher, _) = inbox(1);
+    let thread = thread::spawn(move || poll(&poller_inbox, &clients, CONFIG, &to_reactor, &publisher));
     (poller, reactor_inbox, reactor, thread)
 }
 
@@ -100,7 +101,8 @@ fn publisher(board: &Arc<Board>, post_retries: u32) -> (Mailbox<PublisherInput>,
     let (publisher, publisher_inbox) = inbox(16);
     let clients = board.clients();
     let config = WhiteboardConfig { post_retries, ..CONFIG };
-    (publisher, thread::spawn(move || publish(&publisher_inbox, &clients, config)))
+    let (poller, _) = desk();
+    (publisher, thread::spawn(move || publish(&publisher_inbox, &clients, config, &poller)))
 }
 
 fn request(id: u64, height: usize, must_succeed: bool) -> PollerInput {
@@ -140,7 +142,7 @@ fn a_read_that_must_succeed_goes_on_until_it_has_every_page_as_of_its_block() {
         let board = Arc::<Board>::default();
         let (poller, reactor, _, thread) = poller(&board);
         board.0.update(|calls| calls.failing = choose(8));
-        assert_eq!(poller.send(request(1, POSTS, true)), Ok(()));
+        poller.put(request(1, POSTS, true));
         assert_eq!(read_all(&reactor, 1), (1..POSTS).map(post).collect::<Vec<_>>());
         poller.stop();
         thread.join().unwrap();
@@ -155,7 +157,7 @@ fn a_read_that_need_not_succeed_is_given_up_after_the_last_retry() {
         let (poller, reactor, _, thread) = poller(&board);
         let failing = choose(5);
         board.0.update(|calls| calls.failing = failing);
-        assert_eq!(poller.send(request(1, 2, false)), Ok(()));
+        poller.put(request(1, 2, false));
         let tries = CONFIG.read_retries as usize + 1;
         assert_eq!(next_page(&reactor, 1), (failing < tries).then(|| (vec![post(1)], true)));
         poller.stop();
@@ -170,15 +172,15 @@ fn an_abandoned_read_is_never_delivered_as_the_current_one() {
         let board = Arc::<Board>::default();
         let (poller, reactor, _, thread) = poller(&board);
         board.0.update(|calls| calls.failing = choose(3));
-        assert_eq!(poller.send(request(1, POSTS, choose(2) == 0)), Ok(()));
+        poller.put(request(1, POSTS, choose(2) == 0));
         if choose(2) == 0 {
             let _page_or_given_up = next_page(&reactor, 1);
         }
         if choose(2) == 0 {
-            assert_eq!(poller.send(PollerInput::Abandon), Ok(()));
+            poller.put(PollerInput::Abandon);
         }
         // As of an earlier block: whatever lies behind it would be a page of the other read.
-        assert_eq!(poller.send(request(2, READ_PAGE + 2, true)), Ok(()));
+        poller.put(request(2, READ_PAGE + 2, true));
         assert_eq!(read_all(&reactor, 2), (1..READ_PAGE + 2).map(post).collect::<Vec<_>>());
         poller.stop();
         thread.join().unwrap();
@@ -191,7 +193,7 @@ fn a_poller_is_stopped_at_any_moment_also_while_it_waits_for_room_at_the_reactor
         let board = Arc::<Board>::default();
         let (poller, reactor, mailbox, thread) = poller(&board);
         board.0.update(|calls| calls.failing = choose(3));
-        assert_eq!(poller.send(request(1, POSTS, true)), Ok(()));
+        poller.put(request(1, POSTS, true));
         if choose(2) == 0 {
             let _page = next_page(&reactor, 1);
         }

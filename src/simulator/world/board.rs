@@ -53,11 +53,18 @@ impl World {
                 result = Ok(Vec::new());
             }
         }
+        let free = result.is_ok();
+        if free {
+            process.publisher.way_is_free();
+        }
         if let Some(input) = process.poller.tried(result, now, random) {
             process.inbox.push_back(Waiting::Board(input));
             self.turn_soon(member);
         }
         self.poll_again(member);
+        if free {
+            self.publish_again(member);
+        }
     }
 
     pub(super) fn poll_again(&mut self, member: usize) {
@@ -198,8 +205,17 @@ impl World {
             _ => Ok(()),
         };
         let random = self.dice(Draw::Turn).next_u64();
-        self.on_process(member, |process| process.publisher.tried(outcome, now, random));
+        let free = outcome.is_ok();
+        self.on_process(member, |process| {
+            if free {
+                process.poller.way_is_free();
+            }
+            process.publisher.tried(outcome, now, random);
+        });
         self.publish_again(member);
+        if free {
+            self.poll_again(member);
+        }
     }
 
     pub(super) fn publish_again(&mut self, member: usize) {
