@@ -4,12 +4,14 @@
 mod keys_support;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use dkg_engine::SecretBytes;
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::store::{
-    Backup, BackupError, DkgState, EpochRecord, KeyStatus, MAX_BACKUP_BYTES, Owner, SafeKey, TransitionError, Unlock,
+    Backup, BackupError, DkgState, EpochRecord, FileStore, KeyStatus, MAX_BACKUP_BYTES, Owner, SafeKey,
+    TransitionError, Unlock,
 };
 use keys_support::*;
 use serde_json::{Value, json};
@@ -44,6 +46,23 @@ fn a_share_survives_the_loss_of_its_store_and_signs_again_when_the_chain_has_con
         let SafeKey::Key(key) = state.safe_key(EpochCounter(5)).unwrap() else { panic!("no key") };
         assert_eq!(key.self_test(&KEYS[0].1), Ok(()));
     }
+}
+
+#[test]
+fn a_backup_from_an_open_store_opens_with_what_opens_the_store_and_under_a_new_passphrase_with_that() {
+    let folder = Folder::new("backup-of-a-store");
+    let store = Arc::new(FileStore::create(&folder.file("store"), &owner(), &passphrase("the store's own")).unwrap());
+    let state = DkgState::new(Arc::clone(&store) as _);
+    write(&state, &committed(5, 0));
+    let backup = store.back_up(&state.record(EpochCounter(5)).unwrap()).unwrap();
+    let opens = |backup: &Backup, text| backup.open(&owner(), &passphrase(text)).map(|share| share.public_key());
+    assert_eq!(opens(&backup, "the store's own"), Ok(KEYS[0].1));
+    assert!(matches!(opens(&backup, "a long way home"), Err(BackupError::Sealed(_))));
+    let resealed = backup.resealed(&owner(), &passphrase("the store's own"), &passphrase("a long way home")).unwrap();
+    assert_eq!(opens(&resealed, "a long way home"), Ok(KEYS[0].1));
+    assert!(matches!(opens(&resealed, "the store's own"), Err(BackupError::Sealed(_))));
+    let none = store.back_up(&state.record(EpochCounter(6)).unwrap());
+    assert!(matches!(none, Err(BackupError::NoShare { epoch: EpochCounter(6), .. })));
 }
 
 #[test]

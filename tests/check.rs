@@ -51,6 +51,15 @@ fn a_member_that_is_not_there_a_log_that_is_down_and_a_port_that_is_taken_are_na
 
     let (_, of_the_running) = check(&committee, 1, "0");
     assert!(problems(&of_the_running).is_empty(), "beside the node that runs: {of_the_running:?}");
+    // Somebody changes the file under the running node.
+    let (file, text) =
+        (committee.path().join("committee.toml"), fs::read_to_string(committee.path().join("committee.toml")).unwrap());
+    fs::write(&file, text.replace("poll_step = 10", "poll_step = 5")).unwrap();
+    let (ok, changed) = check(&committee, 1, "0");
+    let told = problems(&changed);
+    assert!(!ok && matches!(told[..], [("node", why)] if why.contains("follows another committee file")), "{told:?}");
+    assert!(told[0].1.contains(&of_the_running.committee) && told[0].1.contains(&changed.committee), "{told:?}");
+    fs::write(&file, text).unwrap();
     committee.kill_log();
     let (_, checked) = check(&committee, 0, "0");
     let told = problems(&checked);

@@ -7,8 +7,11 @@ mod install;
 mod process_room;
 
 use std::fs;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use dkg_engine::node::{PhaseName, Status};
+use dkg_engine::node::{Finding, Level, PhaseName, Stage, Status, Subject, admin_socket};
 use etcd_room::Cluster;
 use process_room::*;
 use rand::rngs::{StdRng, SysRng};
@@ -32,6 +35,7 @@ fn five_processes_come_from_keygen_to_a_verified_signature_over_a_log_server() {
     committee.wait_until("the key of epoch 1", &all, is_safe_in(1));
     assert_agreement(&committee, &all);
     assert_signs(&committee, &[4, 0, 2], 1);
+    assert_exports_while_it_runs(&committee, 3);
     for member in all {
         assert!(committee.stop(member), "member {member} ends cleanly when it is asked to");
     }
@@ -46,6 +50,99 @@ fn five_processes_come_from_keygen_to_a_verified_signature_over_a_log_server() {
     // The public keys are kept for good, and what was signed can be combined and verified with them.
     let result = ["combine", "--result", "m0/data/results/1.json", "--message", "round 1"];
     dkg_ok(committee.path(), &[&result[..], &["share-4.json", "share-0.json", "share-2.json"]].concat());
+}
+
+/// A share goes out of a running node's store, under the backup's own passphrase, and comes back.
+fn assert_exports_while_it_runs(committee: &Committee, member: usize) {
+    let home = committee.home(member);
+    let at = |name: &str| home.join(name).to_str().unwrap().to_owned();
+    fs::write(at("backup.pass"), "the backup's own").unwrap();
+    let whose =
+        ["--chain", "processes", "--member", committee.node_id(member), "--key-file", &at("node.key"), "--json"];
+    let backup = ["--backup-passphrase-file", &at("backup.pass")];
+    let (store, file) = (at("data/store"), at("backup.json"));
+    let export =
+        |epoch| [&["keys", "export", "--store", &store, "--epoch", epoch, "--to", &file][..], &whose, &backup].concat();
+    let refused = dkg(committee.path(), &export("9"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("epoch 9 has no key share"), "{refused:?}");
+    dkg_ok(committee.path(), &export("1"));
+    let new = at("restored");
+    let import = ["keys", "import", "--create", "--store", &new, "--from", &file];
+    let imported = dkg_ok(committee.path(), &[&import[..], &whose, &backup].concat());
+    let share = fs::read_to_string(committee.path().join("status.json")).unwrap();
+    let key = serde_json::from_str::<serde_json::Value>(&imported).unwrap()["public_key"].clone();
+    assert!(share.contains(key.as_str().unwrap()), "{imported}");
+}
+
+#[test]
+fn with_too_few_members_up_all_that_is_shown_says_halted_and_whom_to_start() {
+    let mut committee = Committee::new(3, Pace::BRISK, Log::Http, 2);
+    committee.start_log();
+    (0..3).for_each(|member| committee.start(member));
+    committee.wait_until("all to be well", &[0, 1, 2], |status| status.verdict.level == Level::Ok);
+    committee.kill(1);
+    committee.kill(2);
+    let halted = |finding: &Finding| (finding.level, finding.about) == (Level::Halted, Subject::Members);
+    committee.wait_until("the end of views", &[0], |status| status.verdict.findings.iter().any(halted));
+    let told = format!("1 of the 2 members that views need are up (not heard of: member {}", {
+        let mut down = [committee.index(1), committee.index(2)];
+        down.sort_unstable();
+        down[0]
+    });
+    let shown = dkg(committee.path(), &["status", "--config", "m0/node.toml"]);
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(text.starts_with("HALTED\n") && text.contains(&told), "{text}");
+    assert_eq!(shown.status.code(), Some(1));
+    let page = format!("{}:7080", committee.ip(0));
+    let healthz = String::from_utf8(get(&page, "/healthz").unwrap()).unwrap();
+    assert!(healthz.starts_with("HTTP/1.1 503 ") && healthz.contains(&told), "{healthz}");
+    let metrics = String::from_utf8(get(&page, "/metrics").unwrap()).unwrap();
+    for gauge in ["dkg_verdict{level=\"halted\"} 1", "dkg_trouble 1", "dkg_members_down 2"] {
+        assert!(metrics.contains(gauge), "{gauge}: {metrics}");
+    }
+    committee.start(1);
+    committee.wait_until("views again", &[0, 1], |status| status.verdict.level == Level::Degraded);
+    // Whoever holds the socket for commands holds up no stop.
+    let socket = admin_socket(&committee.home(0).join("data"));
+    let _silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let asked = Instant::now();
+    assert!(committee.stop(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_member_that_runs_twice_falls_silent_until_one_of_the_two_is_declared_the_only_one() {
+    let mut committee = Committee::new(3, Pace::BRISK, Log::Http, 2);
+    committee.start_log();
+    (0..3).for_each(|member| committee.start(member));
+    committee.wait_until("views", &[0, 1, 2], |status| status.chain.head.view > 0);
+    // Somebody starts a copy of the third, on another machine, with a folder of its own.
+    let twin = committee.path().join("twin");
+    fs::create_dir(&twin).unwrap();
+    for name in ["identity.json", "node.key"] {
+        fs::copy(committee.home(2).join(name), twin.join(name)).unwrap();
+    }
+    let text =
+        "committee = \"../committee.toml\"\nidentity = \"identity.json\"\ndata = \"data\"\nkey_file = \"node.key\"\n";
+    let listen = format!("listen = \"{}:7001\"\n", committee.ip(2));
+    fs::write(twin.join("node.toml"), format!("{text}{listen}")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dkg"));
+    command.current_dir(&twin).args(["node", "--create"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut other = command.spawn().unwrap();
+    committee.wait_until("the twin to be seen", &[2], |status| status.stage == Stage::Held);
+    let verdict = committee.status(2).unwrap().verdict;
+    assert!(verdict.level == Level::Halted && verdict.to_string().contains("this member runs twice"), "{verdict}");
+    let refused = dkg(committee.path(), &["sign", "--config", "m2/node.toml", "--epoch", "1", "--message", "a"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("this member runs twice"), "{refused:?}");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // A restart by whoever looks after it changes nothing.
+    assert!(!committee.stop(2));
+    committee.start(2);
+    committee.wait_until("the node to be held again", &[2], |status| status.stage == Stage::Held);
+    committee.stop(2);
+    committee.start_with(2, &["--sole-owner"]);
+    committee.wait_until("all to be well", &[0, 1, 2], |status| status.verdict.level == Level::Ok);
 }
 
 #[test]

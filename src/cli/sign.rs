@@ -157,9 +157,7 @@ impl SignOptions {
         match answer {
             Answer::Signed(share) => write_json(&mut io::stdout().lock(), &*share).map_err(wrong)?,
             Answer::Refused(reason) => return Err(Failure::Wrong(reason)),
-            Answer::Status(_) | Answer::Probed(_) => {
-                return Err(Failure::Wrong("the node has answered something else".to_owned()));
-            }
+            _ => return Err(Failure::Wrong("the node has answered something else".to_owned())),
         }
         Ok(true)
     }

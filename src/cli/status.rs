@@ -63,7 +63,7 @@ fn look(config: &NodeConfig) -> Result<Box<Status>, Failure> {
     match ask(&admin_socket(&config.data), &Request::Status).map_err(wrong)? {
         Answer::Status(status) => Ok(status),
         Answer::Refused(reason) => Err(Failure::Wrong(reason)),
-        Answer::Signed(_) | Answer::Probed(_) => Err(Failure::Wrong("the node has answered something else".to_owned())),
+        _ => Err(Failure::Wrong("the node has answered something else".to_owned())),
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Status;
 use super::probe::PeerCheck;
 use super::signing::SignatureShare;
+use crate::store::Backup;
 
 /// The most bytes of a request or an answer; the status of 254 members has some 200,000.
 pub const MAX_ADMIN_BYTES: u64 = 4 << 20;
@@ -46,6 +47,11 @@ pub enum Request {
         /// The domain tag.
         tag: String,
     },
+    /// Back an epoch's share up.
+    Export {
+        /// The epoch.
+        epoch: u64,
+    },
 }
 
 /// What a node answers.
@@ -58,6 +64,8 @@ pub enum Answer {
     Probed(Vec<PeerCheck>),
     /// A share of a signature.
     Signed(Box<SignatureShare>),
+    /// A backup under what opens the node's store: whoever can reach the socket and nothing more has nothing in it.
+    Exported(Box<Backup>),
     /// Why not.
     Refused(String),
 }

@@ -86,7 +86,8 @@ pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Che
                 Ok(Answer::Probed(peers)) => peers,
                 _ => Vec::new(),
             });
-            items.push(item("node", running(&socket, deadline)));
+            let ours = hex::encode(chain.identity());
+            items.push(item("node", running(&socket, &config.committee, &ours, deadline)));
             break peers;
         }
         match TcpNetwork::bind(tcp_config(config, chain, &addresses, me, &identity)) {
@@ -122,9 +123,16 @@ fn item(what: &str, found: Result<String, String>) -> CheckItem {
 }
 
 /// What a node that runs says of itself, when it follows the chain, or when it is time to end.
-fn running(socket: &Path, deadline: Instant) -> Result<String, String> {
+fn running(socket: &Path, file: &Path, ours: &str, deadline: Instant) -> Result<String, String> {
     loop {
         let found = match ask(socket, &Request::Status) {
+            Ok(Answer::Status(status)) if status.chain.committee != ours => {
+                let (theirs, file) = (status.chain.committee, file.display());
+                return Err(format!(
+                    "the node that runs follows another committee file, {theirs}, and {file} has the hash {ours}: if the file is \
+                     right, restart the node; if not, bring back the one that the other members have"
+                ));
+            }
             Ok(Answer::Status(status)) => {
                 let read = format!("it runs, and has read {} entries of the log", status.chain.entries);
                 match status.verdict.findings.iter().find(|finding| stands_in_the_way(finding.about)) {

@@ -20,10 +20,11 @@ use super::{Answer, Request};
 use crate::address::{Address, Endpoint};
 use crate::chain::log::{ChainConfig, ChainNode, Clock, FileLog, LogHost, Overviews, RECENT_ENTRIES};
 use crate::committee::{Index, NodeId};
-use crate::epoch::EpochPhase;
+use crate::epoch::EpochCounter;
+use crate::epoch::{EpochPhase, View};
 use crate::hex;
 use crate::network::tcp::{PeerStatus, TcpNetwork};
-use crate::store::DkgState;
+use crate::store::{BackupError, DkgState, FileStore};
 
 /// What the node's own thread and whoever asks for its status have in common.
 pub(super) struct Shared {
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) copy: FileLog,
     pub(super) network: Arc<TcpNetwork>,
     pub(super) state: DkgState,
+    pub(super) store: Arc<FileStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) diary: Arc<Diary>,
     pub(super) results: Results,
@@ -118,7 +120,11 @@ impl Shared {
         let in_progress = notes.qualified.is_none() && chain.contract().is_running();
         let shares_from = in_progress.then(|| self.state.shares_kept(epoch).unwrap_or_default());
         let stage = *self.stage.lock();
-        let (still_ms, silence_ms) = self.silence(stage);
+        let (mut still_ms, silence_ms) = self.silence(stage);
+        if overview.head.view == 0 {
+            // Nothing stood still before the first view was due.
+            still_ms = still_ms.min(now_ms.saturating_sub(self.config.begins_at(View(1))));
+        }
         let links: BTreeMap<Index, PeerStatus> =
             self.links().into_iter().filter_map(|(index, link)| Some((index, link?))).collect();
         let seen = Index::all(self.config.committee().size()).map(|index| {
@@ -191,6 +197,17 @@ impl Desk for Shared {
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Probe => {
                 Answer::Probed(probe(&self.network, &self.config, &self.addresses, self.me, &*self.clock))
+            }
+            Request::Export { epoch } => {
+                let record = self.state.record(EpochCounter(epoch)).map_err(BackupError::from);
+                match record.and_then(|record| self.store.back_up(&record)) {
+                    Ok(backup) => {
+                        self.diary
+                            .note(&format!("the share of epoch {epoch} was exported by a command on this machine"));
+                        Answer::Exported(Box::new(backup))
+                    }
+                    Err(error) => Answer::Refused(error.to_string()),
+                }
             }
             Request::Sign { epoch, message, tag } => {
                 let Some(message) = hex::decode(&message) else {

@@ -95,6 +95,7 @@ impl Node {
             key_check: config.key_check,
             ..ReactorConfig::default()
         };
+        let store = Arc::new(folder.store);
         let shared = Arc::new(Shared {
             me,
             node_id: identity.node_id,
@@ -105,7 +106,8 @@ impl Node {
             host,
             copy: folder.log,
             network,
-            state: DkgState::new(Arc::new(folder.store)).keeping(config.keep.epochs(&chain)),
+            state: DkgState::new(Arc::clone(&store) as _).keeping(config.keep.epochs(&chain)),
+            store,
             results: folder::results(&config.data)?,
             clock,
             diary: Arc::default(),

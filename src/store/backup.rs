@@ -76,7 +76,7 @@ pub enum BackupError {
 }
 
 /// A backup of one share. What is public of it can be read without a passphrase.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
     format: String,
@@ -112,9 +112,41 @@ impl Backup {
     /// # Errors
     /// There is no share, or sealing fails.
     pub fn seal(owner: &Owner, record: &EpochRecord, unlock: &Unlock) -> Result<Self, BackupError> {
+        let key = DataKey::generate().map_err(BackupError::Sealed)?;
+        let sealed_by = SealedKey::seal(&key, unlock).map_err(BackupError::Sealed)?;
+        Self::seal_under(owner, record, &key, sealed_by)
+    }
+
+    /// [`seal`](Self::seal) under a data key that is there already, and opens as `sealed_by` says.
+    pub(super) fn seal_under(
+        owner: &Owner,
+        record: &EpochRecord,
+        key: &DataKey,
+        sealed_by: SealedKey,
+    ) -> Result<Self, BackupError> {
         let (epoch, status) = (record.epoch(), record.status());
         let share = record.held().ok_or(BackupError::NoShare { epoch, status })?;
+        Self::of(owner, (epoch, status), share, key, sealed_by)
+    }
+
+    /// The same backup under another passphrase or key file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`seal`](Self::seal).
+    pub fn resealed(&self, owner: &Owner, unlock: &Unlock, new: &Unlock) -> Result<Self, BackupError> {
+        let share = self.open(owner, unlock)?;
         let key = DataKey::generate().map_err(BackupError::Sealed)?;
+        let sealed_by = SealedKey::seal(&key, new).map_err(BackupError::Sealed)?;
+        Self::of(owner, (self.epoch, self.state), &share, &key, sealed_by)
+    }
+
+    fn of(
+        owner: &Owner,
+        (epoch, state): (EpochCounter, KeyStatus),
+        share: &KeyShare,
+        key: &DataKey,
+        sealed_by: SealedKey,
+    ) -> Result<Self, BackupError> {
         let mut backup = Backup {
             format: FORMAT.into(),
             version: VERSION,
@@ -123,8 +155,8 @@ impl Backup {
             epoch,
             index: share.index(),
             public_key_share: hex::encode(&share.public_key().to_flow_bytes()),
-            state: status,
-            sealed_by: SealedKey::seal(&key, unlock).map_err(BackupError::Sealed)?,
+            state,
+            sealed_by,
             share: String::new(),
         };
         let secret = SecretBytes::new(share.secret().scalar().to_be_bytes().to_vec());

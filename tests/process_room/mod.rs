@@ -238,10 +238,16 @@ impl Committee {
 
     /// Starts a member, and waits until it listens.
     pub(crate) fn start(&mut self, member: usize) {
+        self.start_with(member, &[]);
+    }
+
+    /// [`start`](Self::start), with these options more.
+    pub(crate) fn start_with(&mut self, member: usize, more: &[&str]) {
         let config = format!("m{member}/node.toml");
         let mut child = self
             .command(&format!("m{member}"), Some(member))
             .args(["node", "--create", "--config", &config])
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -293,6 +299,11 @@ impl Committee {
             Ok(Answer::Status(status)) => Ok(*status),
             other => Err(format!("{other:?}")),
         }
+    }
+
+    /// A member's node id.
+    pub(crate) fn node_id(&self, member: usize) -> &str {
+        &self.node_ids[member]
     }
 
     /// The members' indices in the committee, by their numbers here.

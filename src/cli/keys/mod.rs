@@ -1,11 +1,11 @@
 //! `dkg keys`: the key shares in a node's store, and backups of them.
 //!
-//! The node has to be stopped meanwhile, since a store has one user at a time. No command prints a secret, and none replaces
+//! The node has to be stopped meanwhile, since a store has one user at a time; an export goes through a node that runs. No command prints a secret, and none replaces
 //! a key or a file. Exit codes: 0 where all is well, 1 where something is wrong with a key or a file, 2 for bad usage.
 
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,14 +15,17 @@ use dkg_engine::bls::PublicKey;
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::hex;
+use dkg_engine::node::{Answer, Request, admin_socket, ask};
 use dkg_engine::store::eip2335::{Keystore, PasswordFunction};
-use dkg_engine::store::{Backup, DkgState, EpochRecord, FileStore, KeyHealth, Owner, SafeKey, Store, StoreError};
+use dkg_engine::store::{
+    Backup, DkgState, EpochRecord, FileError, FileStore, KeyHealth, Owner, SafeKey, Store, StoreError,
+};
 
 use super::outcome::{Failure, conclude, wrong, wrong_with};
 use super::secrets::{BACKUP_VARIABLE, NEW_VARIABLE, Source, VARIABLE};
 use show::{Exported, Imported, Listed, Listing, Tested, Verified};
 
-/// Look at the key shares in a node's store, back them up and restore them. Stop the node first.
+/// Look at the key shares in a node's store, back them up and restore them. Stop the node first, but for an export.
 #[derive(Args)]
 pub(super) struct Options {
     #[command(subcommand)]
@@ -37,7 +40,7 @@ enum Action {
     Show(Show),
     /// Show what a backup is of; takes no passphrase.
     ShowBackup(ShowBackup),
-    /// Write one epoch's share to a file of its own, under a passphrase of its own.
+    /// Write one epoch's share to a file of its own, under a passphrase of its own. Works while the node runs, too.
     Export(Export),
     /// Put a share from a backup into a store that has none for its epoch.
     Import(Import),
@@ -328,17 +331,19 @@ impl ShowBackup {
 
 impl Export {
     fn run(&self) -> Result<bool, Failure> {
-        let opened = self.store.open()?;
-        let record = opened.record(&self.store, self.epoch)?;
-        let Some(share) = record.held() else {
-            let problem = format!("epoch {} has no key share to export (state {})", self.epoch, record.status());
-            return Err(self.store.wrong(&problem));
+        let (owner, unlock) = (self.store.owner(), self.store.source(false).unlock()?);
+        // Either way it comes sealed, under what opens the store.
+        let sealed = match FileStore::open(&self.store.store, &owner, &unlock) {
+            Ok(store) => self.of_store(&self.store.opened(store, owner.clone()))?,
+            Err(FileError::InUse(_)) => self.of_node()?,
+            Err(error) => return Err(self.store.wrong(&error)),
         };
+        let share = sealed.open(&owner, &unlock).map_err(|error| self.store.wrong(&error))?;
         let to = wrong_with(&self.to);
         match self.format {
             Format::Backup => {
-                let unlock = self.backup.source(true).unlock()?;
-                let backup = Backup::seal(&opened.owner, &record, &unlock).map_err(|error| to(&error))?;
+                let new = self.backup.source(true).unlock()?;
+                let backup = sealed.resealed(&owner, &unlock, &new).map_err(|error| to(&error))?;
                 backup.write(&self.to).map_err(|error| to(&error))?;
             }
             Format::Eip2335 => {
@@ -349,13 +354,30 @@ impl Export {
                     self.epoch,
                     self.store.chain
                 );
-                let sealed = Keystore::seal(share, &password, PasswordFunction::Scrypt, &description);
+                let sealed = Keystore::seal(&share, &password, PasswordFunction::Scrypt, &description);
                 sealed.and_then(|keystore| keystore.write(&self.to)).map_err(|error| to(&error))?;
             }
         }
-        let exported = Exported::new(record.epoch(), share, &self.to);
+        let exported = Exported::new(sealed.epoch(), &share, &self.to);
         show::exported(&exported, self.store.json).map_err(wrong)?;
         Ok(true)
+    }
+
+    /// From a store that nobody has open.
+    fn of_store(&self, opened: &Opened) -> Result<Backup, Failure> {
+        let record = opened.record(&self.store, self.epoch)?;
+        opened.store.back_up(&record).map_err(|error| self.store.wrong(&error))
+    }
+
+    /// From the node that has the store open, in whose folder it is.
+    fn of_node(&self) -> Result<Backup, Failure> {
+        let folder = self.store.store.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let socket = admin_socket(folder.unwrap_or(Path::new(".")));
+        match ask(&socket, &Request::Export { epoch: self.epoch }).map_err(wrong)? {
+            Answer::Exported(backup) => Ok(*backup),
+            Answer::Refused(reason) => Err(self.store.wrong(&reason)),
+            _ => Err(Failure::Wrong("the node has answered something else".to_owned())),
+        }
     }
 }
 

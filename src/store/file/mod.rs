@@ -60,7 +60,7 @@ use medium::FileMedium;
 use witness::Witness;
 
 use super::seal::{DataKey, SealedKey, Unlock};
-use super::{Change, MAX_RECORD_BYTES, RecordId, Store, StoreError, sync_folder};
+use super::{Backup, BackupError, Change, EpochRecord, MAX_RECORD_BYTES, RecordId, Store, StoreError, sync_folder};
 use crate::committee::NodeId;
 use crate::secret::SecretBytes;
 use crate::sync::Mutex;
@@ -283,6 +283,18 @@ impl FileStore {
         let sealing = |error| FileError::Unlock { path: self.path.clone(), error };
         let sealed_key = SealedKey::seal(&self.key, new).map_err(sealing)?;
         self.write(Some(&sealed_key), &[])
+    }
+
+    /// A backup of an epoch's share under what opens this store now: for who has that, and wants to keep the share elsewhere. The
+    /// bytes say nothing to anybody else; what a backup is bound to is bound to no record of a store.
+    ///
+    /// # Errors
+    /// There is no share, sealing fails, or the store cannot be read.
+    pub fn back_up(&self, record: &EpochRecord) -> Result<Backup, BackupError> {
+        let header = self.in_order(|state| state.database.read_header()).map_err(StoreError::from)?;
+        let damaged = || FileError::Damaged { path: self.path.clone(), reason: "it has no header".to_owned() };
+        let header = header.ok_or_else(damaged).map_err(StoreError::from)?;
+        Backup::seal_under(&self.owner, record, &self.key, header.key)
     }
 
     /// Makes one commit: the database, then the witness.
