@@ -5,10 +5,12 @@ mod log_support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use dkg_engine::chain::log::{
-    AppendError, ChainNode, Clock, FollowError, Follower, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, MAX_TICK_WAIT,
-    MemoryLog, NodeError, Pace, Payload, Prefix, Situation, Ticker, TickerStep,
+    AppendError, ChainNode, Clock, Entry, FollowError, Follower, LogChain, LogError, LogHost, MAX_ENTRY_BYTES,
+    MAX_TICK_WAIT, MemoryLog, MemoryLogReader, NodeError, PREFIX_WINDOW, Pace, Payload, Prefix, SignedEntry, Situation,
+    Ticker, TickerStep,
 };
 use dkg_engine::chain::{ClientError, DkgContractClient, DkgResult};
 use dkg_engine::envelope::MAX_POST_BYTES;
@@ -390,6 +392,94 @@ fn catching_up_beside_a_follower_applies_no_entry_twice() {
     }
     assert_eq!(node.replica().lock().prefix(), end);
     assert_eq!(follower.stop(), Ok(()));
+}
+
+// What a host does to an entry that it has taken.
+
+/// What a host does, once, to an entry that it then says it has taken.
+#[derive(Clone, Copy, Debug)]
+enum Spoil {
+    /// Puts it behind so much that nobody remembers what its author had seen.
+    Late,
+    /// Puts it behind a later one of its author.
+    Overtaken,
+    Damaged,
+    Lost,
+}
+
+/// An access whose next post is spoiled.
+struct Spoiler {
+    log: MemoryLogReader,
+    spoil: Mutex<Option<Spoil>>,
+    /// A later entry of the same author.
+    later: Vec<u8>,
+}
+
+impl LogHost for Spoiler {
+    fn append(&self, entry: &[u8]) -> Result<u64, LogError> {
+        let is_post = SignedEntry::decode(entry).is_ok_and(|entry| matches!(entry.entry().payload, Payload::Post(_)));
+        let spoil = if is_post { self.spoil.lock().take() } else { None };
+        match spoil {
+            None => self.log.append(entry),
+            Some(Spoil::Late) => {
+                for _ in 0..=PREFIX_WINDOW {
+                    self.log.append(b"x")?;
+                }
+                self.log.append(entry)
+            }
+            Some(Spoil::Overtaken) => {
+                self.log.append(&self.later).unwrap();
+                self.log.append(entry)
+            }
+            Some(Spoil::Damaged) => {
+                let mut damaged = entry.to_vec();
+                *damaged.last_mut().unwrap() ^= 1;
+                self.log.append(&damaged)
+            }
+            // Somebody else's comes where it should have stood.
+            Some(Spoil::Lost) => self.log.append(b"x"),
+        }
+    }
+
+    fn read(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LogError> {
+        self.log.read(from, limit)
+    }
+
+    fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
+        self.log.wait(from, timeout)
+    }
+
+    fn shutdown(&self) {
+        self.log.shutdown();
+    }
+}
+
+#[test]
+fn a_post_that_does_not_count_where_the_host_has_put_it_is_written_again() {
+    for spoil in [Spoil::Late, Spoil::Overtaken, Spoil::Damaged, Spoil::Lost] {
+        let log = MemoryLog::new();
+        let _keeps_it_all = log.reader();
+        let members: Vec<_> = (0..=T).map(|i| member(&log, i)).collect();
+        finalize(&members, 5);
+        let seen = members[0].replica().lock().prefix();
+        let later = Entry { author: index(4), sequence: u64::MAX / 2, payload: Payload::Tick(View(6)), seen };
+        let later = later.sign(config().identity(), &network_key(4)).unwrap();
+        let access = Spoiler { log: log.reader(), spoil: Mutex::new(Some(spoil)), later };
+        let node = ChainNode::new(LogChain::new(config()), Arc::new(access), network_key(4), 1).unwrap();
+        node.catch_up().unwrap();
+        node.board().broadcast("a vector").unwrap();
+        node.board().broadcast("a vector").unwrap();
+        let (follower, _events) = follow(&node, 0, Arc::new(|| IDLE));
+        while node.replica().lock().contract().message_count() == 0 {
+            assert_eq!(follower.failure(), None);
+            std::thread::yield_now();
+        }
+        node.board().broadcast("a vector").unwrap();
+        follower.stop().unwrap();
+        members[0].catch_up().unwrap();
+        let replica = members[0].replica().lock();
+        assert_eq!(replica.contract().message_count(), 1, "{spoil:?}: once, and all members have it");
+    }
 }
 
 // The thread.

@@ -213,6 +213,13 @@ impl New {
             ),
             _ => wrong_with(&self.out)(&error),
         })?;
+        let missed = committee.chain().view_at(SystemClock.now_ms()).0;
+        if missed > 0 {
+            eprintln!(
+                "warning: --genesis is {missed} views ago; they are passed over, and the chain begins where the members' clocks \
+                 are; give a time that is to come, such as +10m, unless that is what you want"
+            );
+        }
         tell(&self.out, &committee, self.json).map_err(wrong)?;
         Ok(true)
     }

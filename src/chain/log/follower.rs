@@ -248,15 +248,21 @@ impl Follow {
         let entries = self.log.read(from, READ_BATCH)?;
         for (position, entry) in (from..).zip(&entries) {
             let applied = apply_at(&self.replica, position, entry)?;
-            self.author.look_at(position, entry, &self.chain);
-            self.tell(applied.unwrap_or_default());
+            if let Some(applied) = applied {
+                self.author.look_at(position, entry, applied.skipped.map(|skip| skip.reason), &self.chain);
+                self.tell(applied);
+            }
             if is_stopped() {
                 return Ok(Next::Turn);
             }
         }
         // With a full batch there is more to read before it makes sense to say anything; otherwise the wait ends when
         // there is.
-        if entries.len() == READ_BATCH { Ok(Next::Turn) } else { self.tick() }
+        if entries.len() == READ_BATCH {
+            return Ok(Next::Turn);
+        }
+        self.author.write_again()?;
+        self.tick()
     }
 
     fn tell(&self, applied: Applied) {

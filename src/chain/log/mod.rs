@@ -58,6 +58,7 @@ mod replica;
 mod skip;
 mod ticker;
 mod twin;
+mod unread;
 
 #[cfg(feature = "committee-file")]
 pub use committee_file::{CommitteeFile, CommitteeFileError, MAX_COMMITTEE_FILE_BYTES, MemberFile};

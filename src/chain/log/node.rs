@@ -5,10 +5,12 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
+use crate::chain::contract::Contract;
 use crate::chain::log::twin::OwnEntries;
+use crate::chain::log::unread::Unread;
 use crate::chain::log::{
-    Applied, ChainEvent, Entry, FollowError, Forked, LogChain, LogError, LogHost, MAX_ENTRY_BYTES, Payload, ReadError,
-    SignedEntry, Twin,
+    Applied, ChainEvent, Entry, FollowError, Forked, LogChain, LogError, LogErrorClass, LogHost, MAX_ENTRY_BYTES,
+    Payload, Quota, ReadError, SignedEntry, SkipReason, Twin,
 };
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::committee::{Index, NodeId};
@@ -63,6 +65,7 @@ pub struct Author {
     /// overtaken.
     next_sequence: Mutex<u64>,
     own: Mutex<OwnEntries>,
+    unread: Mutex<Unread>,
 }
 
 impl Author {
@@ -71,11 +74,16 @@ impl Author {
         self.index
     }
 
-    /// Signs and appends one entry; returns its position.
+    /// Signs and appends one entry; returns its position. A post or a result that the host has taken is written again where
+    /// every replica skips it for where it stands, or it does not stand there: by the member's follower, as it reads.
     ///
     /// # Errors
     /// See [`AppendError`]. After [`LogError::Unavailable`] the entry may or may not be in the log.
     pub fn append(&self, payload: Payload) -> Result<u64, AppendError> {
+        self.write(payload, 0)
+    }
+
+    fn write(&self, payload: Payload, again: u32) -> Result<u64, AppendError> {
         let mut next_sequence = self.next_sequence.lock();
         if let Some(twin) = self.twin() {
             return Err(AppendError::RunsTwice(twin));
@@ -93,12 +101,23 @@ impl Author {
         let (sequence, following) = numbers.ok_or(AppendError::SequenceUsedUp(self.index))?;
         let entry = Entry { author: self.index, sequence, payload, seen };
         let bytes = entry.sign(&chain, &self.key)?;
-        if !self.replica.lock().has_quota(self.index, &entry.payload, bytes.len()) {
+        let is_tick = matches!(entry.payload, Payload::Tick(_));
+        let has_room = is_tick || self.unread.lock().has_room();
+        if !has_room || !self.replica.lock().has_quota(self.index, &entry.payload, bytes.len()) {
             return Err(AppendError::OverQuota(self.index));
         }
         *next_sequence = following;
         self.own.lock().wrote(sequence, &bytes);
-        Ok(self.log.append(&bytes)?)
+        if !is_tick {
+            self.unread.lock().wrote(sequence, entry.payload, again);
+        }
+        // Not under the lock: the follower may read the entry before the host has said that it took it.
+        let taken = self.log.append(&bytes);
+        match &taken {
+            Ok(position) => self.unread.lock().taken(sequence, *position),
+            Err(_) => self.unread.lock().not_taken(sequence),
+        }
+        Ok(taken?)
     }
 }
 
@@ -108,18 +127,70 @@ impl Author {
         self.own.lock().begin(position);
     }
 
-    /// Looks whether an entry in this member's name was written here.
-    pub(super) fn look_at(&self, position: u64, bytes: &[u8], chain: &[u8; 32]) {
+    /// Looks at an entry that has been applied: whether it was written here, if it is in this member's name, and whether it
+    /// counts.
+    pub(super) fn look_at(&self, position: u64, bytes: &[u8], skipped: Option<SkipReason>, chain: &[u8; 32]) {
         let Ok(entry) = SignedEntry::decode(bytes) else { return };
         if entry.entry().author != self.index {
             return;
         }
+        self.unread.lock().read(entry.entry().sequence, &entry.entry().payload, skipped);
         let mut own = self.own.lock();
         let is_known = own.twin().is_some();
         own.judge(position, bytes, &entry, || entry.is_signed_by(&self.key.verifying_key(), chain));
         if let Some(twin) = own.twin().filter(|_| !is_known) {
             log::error!("this member runs twice, and this one says nothing any more: {twin}");
         }
+    }
+
+    /// Writes again what the host has taken, and what does not count in the log as far as it has been read.
+    ///
+    /// # Errors
+    /// The host cannot be reached, and what is left is kept; or the log has forked.
+    pub(super) fn write_again(&self) -> Result<(), FollowError> {
+        let read_to = self.replica.lock().prefix().position;
+        let (lost, given_up) = self.unread.lock().take_lost(read_to);
+        for payload in given_up {
+            log::error!("{} was written again and again, and the log's host has never let it count", kind(&payload));
+        }
+        let mut lost = lost.into_iter().filter(|lost| self.is_of_use(&lost.payload));
+        while let Some(next) = lost.next() {
+            log::warn!(
+                "{} that the log's host had taken does not count where it stands, or has not come; it is written again",
+                kind(&next.payload)
+            );
+            match self.write(next.payload.clone(), next.again) {
+                Ok(_) => {}
+                Err(AppendError::Log(error)) if error.class() != LogErrorClass::Entry => {
+                    self.unread.lock().keep(std::iter::once(next).chain(lost));
+                    return Err(error.into());
+                }
+                Err(AppendError::Forked(forked)) => return Err(forked.into()),
+                Err(error) => log::error!("{} is lost: {error}", kind(&next.payload)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the whiteboard would still take this.
+    fn is_of_use(&self, payload: &Payload) -> bool {
+        let replica = self.replica.lock();
+        let Some(node) = replica.config().committee().member(self.index).map(|member| member.node_id) else {
+            return false;
+        };
+        let contract = replica.contract();
+        match payload {
+            Payload::Tick(_) => false,
+            Payload::Post(content) => contract.check_post(node, content).is_ok() && !is_posted(contract, node, content),
+            Payload::Submit { instance, result } => {
+                *instance == replica.run() && contract.check_submit(node, result).is_ok()
+            }
+        }
+    }
+
+    /// Whether this has been taken by the host, and not been read yet.
+    fn is_under_way(&self, payload: &Payload) -> bool {
+        self.unread.lock().has(payload)
     }
 
     /// The first entry in this member's name that was not written here.
@@ -137,19 +208,19 @@ pub struct LogBoard {
 }
 
 impl DkgContractClient for LogBoard {
-    /// What stands on the board already in this member's name is not posted again: the call before may have been cut off
-    /// when its entry had just come into the log, by a lost connection or by the end of the process.
+    /// What stands on the board already in this member's name is not posted again, nor what is on its way there: the call
+    /// before may have been cut off when its entry had just come into the log, by a lost connection or by the end of the
+    /// process.
     fn broadcast(&self, content: &str) -> Result<(), ClientError> {
         {
             let replica = self.replica.lock();
             let contract = replica.contract();
             contract.check_post(self.node_id, content).map_err(refused)?;
-            let mut board = contract.messages(0, usize::MAX).iter();
-            if board.any(|post| post.node_id == self.node_id && post.content == content) {
+            if is_posted(contract, self.node_id, content) {
                 return Ok(());
             }
         }
-        self.author.append(Payload::Post(content.to_owned())).map(drop).map_err(client_error)
+        self.write(Payload::Post(content.to_owned()))
     }
 
     fn read_broadcast(&self, from_index: u64, as_of: &Header, limit: usize) -> Result<Vec<BoardMessage>, ClientError> {
@@ -173,13 +244,36 @@ impl DkgContractClient for LogBoard {
             }
             contract.check_submit(self.node_id, result).map_err(refused)?;
         }
-        let payload = Payload::Submit { instance: instance.clone(), result: result.clone() };
-        self.author.append(payload).map(drop).map_err(client_error)
+        self.write(Payload::Submit { instance: instance.clone(), result: result.clone() })
     }
 
     /// Shuts the member's access to the log down: its [`Follower`](crate::chain::log::Follower) ends with it.
     fn shutdown(&self) {
         self.log.shutdown();
+    }
+}
+
+impl LogBoard {
+    /// Appends it, unless it is on its way.
+    fn write(&self, payload: Payload) -> Result<(), ClientError> {
+        if self.author.is_under_way(&payload) {
+            return Ok(());
+        }
+        self.author.append(payload).map(drop).map_err(client_error)
+    }
+}
+
+/// Whether this stands on the board in this member's name.
+fn is_posted(contract: &Contract, node_id: NodeId, content: &str) -> bool {
+    contract.messages(0, usize::MAX).iter().any(|post| post.node_id == node_id && post.content == content)
+}
+
+/// What to call it when it is told of.
+fn kind(payload: &Payload) -> &'static str {
+    match payload {
+        Payload::Tick(_) => "a tick",
+        Payload::Post(_) => "a post",
+        Payload::Submit { .. } => "a result",
     }
 }
 
@@ -226,6 +320,7 @@ impl ChainNode {
         let member =
             config.index_of_network_key(&public).and_then(|i| Some((i, config.committee().member(i)?.node_id)));
         let (index, node_id) = member.ok_or(NodeError::NotAMember(public.to_bytes()))?;
+        let quota = Quota::per_epoch(config.committee().size());
         let replica = Arc::new(Mutex::new(replica));
         let author = Arc::new(Author {
             index,
@@ -234,6 +329,7 @@ impl ChainNode {
             log: Arc::clone(&log),
             next_sequence: Mutex::new(start.saturating_mul(SEQUENCES_PER_START)),
             own: Mutex::default(),
+            unread: Mutex::new(Unread::new(quota.posts + quota.submits)),
         });
         let board = Arc::new(LogBoard {
             node_id,
@@ -259,6 +355,7 @@ impl ChainNode {
     /// # Errors
     /// As `catch_up`.
     pub fn catch_up_noting(&self, mut note: impl FnMut()) -> Result<(), FollowError> {
+        let chain = *self.replica.lock().config().identity();
         loop {
             let from = self.replica.lock().prefix().position;
             let entries = self.log.read(from, READ_BATCH)?;
@@ -266,7 +363,8 @@ impl ChainNode {
                 return Ok(());
             }
             for (position, entry) in (from..).zip(&entries) {
-                let applied = apply_at(&self.replica, position, entry)?.unwrap_or_default();
+                let Some(applied) = apply_at(&self.replica, position, entry)? else { continue };
+                self.author.look_at(position, entry, applied.skipped.map(|skip| skip.reason), &chain);
                 if applied.events.iter().any(tells_of_keys) {
                     note();
                 }
