@@ -340,7 +340,7 @@ fn what_one_endpoint_claims_is_asked_of_the_others() {
                 raw.send(said.as_bytes());
             }
         });
-        let entry = pen.tick(number);
+        let entry = pen.post(&number.to_string());
         let log = access(&room.config, vec![liar.clone(), foreign.endpoint(), room.endpoint()]);
         assert_eq!(log.read(number - 1, 1), Ok(Vec::new()), "{claim}");
         let log = access(&room.config, vec![liar, foreign.endpoint(), room.endpoint()]);
