@@ -35,8 +35,8 @@ pub(super) struct Shared {
     pub(super) endpoints: Vec<Endpoint>,
     /// In order of index.
     pub(super) addresses: Vec<Option<Address>>,
-    pub(super) chain: ChainNode,
-    pub(super) host: Arc<dyn LogHost>,
+    /// Replaced where the log has to be read anew.
+    pub(super) access: Mutex<Arc<Access>>,
     pub(super) copy: FileLog,
     pub(super) network: Arc<TcpNetwork>,
     pub(super) state: DkgState,
@@ -56,7 +56,18 @@ pub(super) struct Shared {
     pub(super) since: Instant,
 }
 
+/// This member's access to its log, and what it has read there.
+pub(super) struct Access {
+    pub(super) host: Arc<dyn LogHost>,
+    pub(super) chain: ChainNode,
+}
+
 impl Shared {
+    /// The access to the log that is in use.
+    pub(super) fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.lock())
+    }
+
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -71,7 +82,8 @@ impl Shared {
     pub(super) fn look(&self) {
         let links = self.links();
         let (head, sequences) = {
-            let chain = self.chain.replica().lock();
+            let access = self.access();
+            let chain = access.chain.replica().lock();
             let others = links.iter().map(|(member, _)| chain.last_sequence(*member));
             (chain.header().view, others.collect::<Vec<_>>())
         };
@@ -104,7 +116,7 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         self.look();
         // A copy, so that the chain is not held up while the rest is put together.
-        let chain = self.chain.replica().lock().clone();
+        let chain = self.access().chain.replica().lock().clone();
         let now_ms = self.clock.now_ms();
         let from = chain.prefix().position.saturating_sub(RECENT_ENTRIES as u64);
         // For show: a copy that cannot be read stops the node elsewhere.
@@ -219,7 +231,7 @@ impl Desk for Shared {
                     return Answer::Refused(self.status().verdict.to_string());
                 }
                 let running = stage == Stage::Running;
-                let current = running.then(|| self.chain.replica().lock().epoch().epoch);
+                let current = running.then(|| self.access().chain.replica().lock().epoch().epoch);
                 match SignatureShare::sign(&self.state, self.config.chain_id(), epoch, current, &message, &tag) {
                     Ok(share) => Answer::Signed(Box::new(share)),
                     Err(error) => Answer::Refused(error.to_string()),

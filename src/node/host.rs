@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use super::{LogSettings, NodeError};
 use crate::SecretBytes;
 use crate::address::Endpoint;
-use crate::chain::log::{ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace};
+use crate::chain::log::{
+    ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace, OwnCopy,
+};
 
 /// The most bytes of a password.
 const MAX_PASSWORD_BYTES: usize = 1024;
@@ -51,9 +53,8 @@ fn note<T>(trouble: &mut Option<String>, outcome: &Result<T, LogError>) {
 }
 
 impl Seen {
-    pub(super) fn new(host: Arc<dyn LogHost>) -> (Self, Trouble) {
-        let trouble = Trouble::default();
-        (Seen { host, trouble: Arc::clone(&trouble) }, trouble)
+    pub(super) fn new(host: Arc<dyn LogHost>, trouble: Trouble) -> Self {
+        Seen { host, trouble }
     }
 }
 
@@ -81,6 +82,14 @@ impl LogHost for Seen {
 
     fn distrust(&self) {
         self.host.distrust();
+    }
+
+    fn sifts(&self) -> bool {
+        self.host.sifts()
+    }
+
+    fn own_copy(&self) -> Option<&dyn OwnCopy> {
+        self.host.own_copy()
     }
 
     fn shutdown(&self) {
@@ -167,7 +176,8 @@ mod tests {
     #[test]
     fn a_tick_that_came_too_late_to_say_anything_new_was_shown_as_trouble_and_made_health_checks_fail() {
         let appends = Mutex::new(vec![Err(LogError::NothingNew), away()]);
-        let (host, trouble) = Seen::new(Arc::new(Answers { appends, ..Answers::default() }));
+        let trouble = Trouble::default();
+        let host = Seen::new(Arc::new(Answers { appends, ..Answers::default() }), Arc::clone(&trouble));
         let _ = host.append(b"a tick");
         assert!(trouble.lock().told().is_some_and(|trouble| trouble.contains("no route")));
         assert_eq!(host.append(b"a tick"), Err(LogError::NothingNew));
@@ -177,7 +187,8 @@ mod tests {
     #[test]
     fn a_trouble_is_over_with_a_success_of_its_own_kind_and_no_other() {
         let answers = Answers { appends: Mutex::new(vec![Ok(7), away()]), reads: Mutex::new(vec![away(), Ok(vec![])]) };
-        let (host, trouble) = Seen::new(Arc::new(answers));
+        let trouble = Trouble::default();
+        let host = Seen::new(Arc::new(answers), Arc::clone(&trouble));
         let shown = || {
             let trouble = trouble.lock();
             (trouble.reading.is_some(), trouble.appending.is_some())

@@ -5,24 +5,27 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
-use super::desk::Shared;
-use super::host::{Seen, endpoints, kind};
+use super::desk::{Access, Shared};
+use super::host::{Seen, Trouble, endpoints, kind};
 use super::identity::Identity;
 use super::links::{OffsetClock, addresses, bind, tcp_config};
 use super::status::{Stage, Status};
-use super::{Admin, NodeConfig, NodeError, admin_socket, folder, host};
+use super::{Admin, LogSettings, NodeConfig, NodeError, admin_socket, folder, host};
 use crate::chain::log::{
-    ChainNode, Clock, CommitteeFile, FollowError, Follower, LogChain, LogCopy, LogError, LogHost, LogPlace,
+    ChainConfig, ChainNode, Clock, CommitteeFile, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost,
+    LogPlace,
 };
 use crate::engine::{
-    BrokerTunnel, ControllerFactory, EngineError, MessagingEngine, MessagingEngineConfig, OsRandomness, Randomness,
-    ReactorConfig, ReactorEngine, ReactorParts, Signal, WhiteboardConfig,
+    BrokerTunnel, ControllerFactory, MessagingEngine, MessagingEngineConfig, OsRandomness, Randomness, ReactorConfig,
+    ReactorEngine, ReactorParts, Signal, WhiteboardConfig,
 };
 use crate::epoch::View;
 use crate::network::Network;
+use crate::network::tcp::TcpNetwork;
 use crate::store::{DkgState, Unlock};
 
 /// How long a node waits before it asks again for a log that it could not reach at its start.
@@ -42,12 +45,49 @@ pub struct Node {
     ended: Signal<Result<(), NodeError>>,
 }
 
-/// What a node's engine is made of, until it starts.
+/// What a node's engine is made of, each time it starts.
 struct Parts {
     identity: Identity,
     config: ReactorConfig,
+    log: LogWay,
+}
+
+/// How this member comes to its log.
+struct LogWay {
+    settings: LogSettings,
+    key: SigningKey,
+    trouble: Trouble,
+}
+
+impl LogWay {
+    fn connect(&self, chain: &Arc<ChainConfig>, copy: &FileLog, clock: &dyn Clock) -> Result<Access, NodeError> {
+        let copy = LogCopy::new(copy, host::connect(chain, &self.settings)?);
+        let host: Arc<dyn LogHost> = Arc::new(Seen::new(Arc::new(copy), Arc::clone(&self.trouble)));
+        let (replica, key) = (LogChain::new(Arc::clone(chain)), self.key.clone());
+        let node = ChainNode::new(replica, Arc::clone(&host), key, clock.now_ms());
+        Ok(Access { host, chain: node.map_err(|error| NodeError::LogSettings(error.to_string()))? })
+    }
+}
+
+/// The engine for private messages, and the way from it to the run's.
+struct Messages {
     tunnel: BrokerTunnel,
-    messaging: MessagingEngine,
+    engine: MessagingEngine,
+}
+
+impl Messages {
+    fn start(network: &Arc<TcpNetwork>, chain: &ChainConfig) -> Result<Self, NodeError> {
+        let tunnel = BrokerTunnel::new();
+        let config = MessagingEngineConfig { retry_base_wait: base_wait(chain), ..MessagingEngineConfig::default() };
+        let engine = MessagingEngine::new(Arc::clone(network) as Arc<dyn Network>, tunnel.clone(), config)?;
+        network.attach(engine.inbound());
+        Ok(Messages { tunnel, engine })
+    }
+}
+
+/// The wait between two tries to reach a peer or the board.
+fn base_wait(chain: &ChainConfig) -> Duration {
+    Duration::from_millis(chain.view_ms()).min(MAX_BASE_WAIT)
 }
 
 impl Node {
@@ -75,23 +115,15 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(OffsetClock(config.clock_offset_ms));
         let network = Arc::new(bind(|| tcp_config(config, &chain, &addresses, me, &identity))?);
 
-        let copy = LogCopy::new(&folder.log, host::connect(&chain, &config.log)?);
-        let (host, trouble) = Seen::new(Arc::new(copy));
-        let host: Arc<dyn LogHost> = Arc::new(host);
-        let replica = LogChain::new(Arc::clone(&chain));
-        let key = identity.network_key.clone();
-        let chain_node = ChainNode::new(replica, Arc::clone(&host), key, clock.now_ms()).map_err(|_| not_a_member())?;
-        let tunnel = BrokerTunnel::new();
-        let base_wait = Duration::from_millis(chain.view_ms()).min(MAX_BASE_WAIT);
+        let trouble = Trouble::default();
+        let log =
+            LogWay { settings: config.log.clone(), key: identity.network_key.clone(), trouble: Arc::clone(&trouble) };
+        let access = log.connect(&chain, &folder.log, &*clock)?;
+        let messages = Messages::start(&network, &chain)?;
         let phase = Duration::from_millis(chain.view_ms().saturating_mul(chain.schedule().views_per_phase));
-        let whiteboard = WhiteboardConfig::for_phases_of(phase, base_wait);
-        let messaging_config = MessagingEngineConfig { retry_base_wait: base_wait, ..MessagingEngineConfig::default() };
-        let messaging =
-            MessagingEngine::new(Arc::clone(&network) as Arc<dyn Network>, tunnel.clone(), messaging_config)?;
-        network.attach(messaging.inbound());
         let reactor_config = ReactorConfig {
             poll_step: chain.schedule().poll_step,
-            whiteboard,
+            whiteboard: WhiteboardConfig::for_phases_of(phase, base_wait(&chain)),
             key_check: config.key_check,
             ..ReactorConfig::default()
         };
@@ -102,8 +134,7 @@ impl Node {
             log_kind: kind(chain.log()),
             endpoints: endpoints(&chain, &config.log),
             addresses,
-            chain: chain_node,
-            host,
+            access: Mutex::new(Arc::new(access)),
             copy: folder.log,
             network,
             state: DkgState::new(Arc::clone(&store) as _).keeping(config.keep.epochs(&chain)),
@@ -121,14 +152,14 @@ impl Node {
             config: chain,
         });
         let admin = Admin::start(&admin_socket(&config.data), Arc::clone(&shared) as _)?;
-        let parts = Parts { identity, config: reactor_config, tunnel, messaging };
+        let parts = Parts { identity, config: reactor_config, log };
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let ended = Signal::new();
         let thread = {
             let (shared, ended) = (Arc::clone(&shared), ended.clone());
             let body = move || {
                 let _told = TellEnd { shared: &shared, ended: &ended };
-                let outcome = live(&shared, parts, &stopped);
+                let outcome = live(&shared, parts, messages, &stopped);
                 if let Err(error) = &outcome {
                     log::error!("the node has stopped: {error}");
                     shared.diary.note(&format!("the node has stopped: {error}"));
@@ -175,7 +206,7 @@ impl Node {
         drop(self.admin.take());
         drop(self.stop.take());
         // A read of the log may be under way.
-        self.shared.host.shutdown();
+        self.shared.access().host.shutdown();
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(_)) => Err(NodeError::Panicked),
             Some(Ok(())) => self.ended.get().unwrap_or(Ok(())),
@@ -205,25 +236,57 @@ impl Drop for TellEnd<'_> {
     }
 }
 
-/// The node's own thread.
-fn live(shared: &Arc<Shared>, parts: Parts, stopped: &Receiver<()>) -> Result<(), NodeError> {
-    let Parts { identity, config, tunnel, messaging } = parts;
-    let seen_before = shared.ended.lock().clone();
-    let outcome = match seen_before {
-        Some(seen) => Err(NodeError::RunsTwice(seen)),
-        None => match catch_up(shared, stopped) {
-            Ok(true) => run(shared, identity, config, tunnel, &messaging.done(), stopped),
-            Ok(false) => Ok(()),
-            Err(error) => Err(error.into()),
-        },
-    };
-    shared.host.shutdown();
-    let messaging_ended = messaging.stop().map_err(NodeError::from);
-    if let Err(NodeError::RunsTwice(seen)) = &outcome {
-        hold(shared, seen, stopped);
+/// The node's own thread: one life of the engine after the other. There is more than one only where part of the log has to be
+/// read anew; what the engine was told of it is not so, and it begins again as after a crash.
+fn live(
+    shared: &Arc<Shared>,
+    mut parts: Parts,
+    mut messages: Messages,
+    stopped: &Receiver<()>,
+) -> Result<(), NodeError> {
+    loop {
+        let access = shared.access();
+        let seen_before = shared.ended.lock().clone();
+        let outcome = match seen_before {
+            Some(seen) => Err(NodeError::RunsTwice(seen)),
+            None => match catch_up(shared, &access, stopped) {
+                Ok(true) => run(shared, &access, &parts, &messages, stopped),
+                Ok(false) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+        };
+        access.host.shutdown();
+        let messaging_ended = messages.engine.stop().map_err(NodeError::from);
+        let (why, read_before) = match outcome {
+            Err(NodeError::Follow(error @ FollowError::GaveUp { position, entries })) => {
+                (error.to_string(), position.saturating_add(entries))
+            }
+            outcome => {
+                if let Err(NodeError::RunsTwice(seen)) = &outcome {
+                    hold(shared, seen, stopped);
+                }
+                *shared.stage.lock() = Stage::Stopped;
+                return outcome.and(messaging_ended);
+            }
+        };
+        *shared.stage.lock() = Stage::Starting;
+        messaging_ended?;
+        log::warn!("{why}; this node begins anew");
+        shared.diary.note(&format!("{why}; this node begins anew"));
+        if stopped.recv_timeout(LOG_RETRY) == Err(RecvTimeoutError::Disconnected) {
+            return Ok(());
+        }
+        // It runs already: whether it may without the key of the present epoch was asked when it started.
+        parts.config.key_check = None;
+        let access = parts.log.connect(&shared.config, &shared.copy, &*shared.clock)?;
+        access.chain.read_before(read_before);
+        *shared.access.lock() = Arc::new(access);
+        messages = Messages::start(&shared.network, &shared.config)?;
+        // Who stops the node shuts down the access that is in use: this one, or the one before.
+        if stopped.try_recv() == Err(TryRecvError::Disconnected) {
+            shared.access().host.shutdown();
+        }
     }
-    *shared.stage.lock() = Stage::Stopped;
-    outcome.and(messaging_ended)
 }
 
 /// Says nothing to anybody but whoever asks why, until the node is stopped.
@@ -242,17 +305,18 @@ fn hold(shared: &Shared, seen: &str, stopped: &Receiver<()>) {
 }
 
 /// Reads what was missed; `false` if the node was stopped meanwhile.
-fn catch_up(shared: &Shared, stopped: &Receiver<()>) -> Result<bool, FollowError> {
-    let mut told: Option<LogError> = None;
+fn catch_up(shared: &Shared, access: &Access, stopped: &Receiver<()>) -> Result<bool, FollowError> {
+    let mut told: Option<String> = None;
     loop {
-        match shared.chain.catch_up_noting(|| shared.results.note(shared.chain.replica())) {
+        match access.chain.catch_up_noting(|| shared.results.note(access.chain.replica())) {
             Ok(()) => return Ok(true),
             Err(FollowError::Log(LogError::ShutDown)) => return Ok(false),
             Err(FollowError::Log(error)) if error.may_pass() => {
-                if told.as_ref() != Some(&error) {
-                    log::warn!("{error}; the node starts when that is over");
-                    shared.diary.note(&format!("{error}; the node starts when that is over"));
-                    told = Some(error);
+                let text = format!("{error}; the node starts when that is over");
+                if told.as_ref() != Some(&text) {
+                    log::warn!("{text}");
+                    shared.diary.note(&text);
+                    told = Some(text);
                 }
             }
             Err(error) => return Err(error),
@@ -266,20 +330,21 @@ fn catch_up(shared: &Shared, stopped: &Receiver<()>) -> Result<bool, FollowError
 /// From the engine's start to its end.
 fn run(
     shared: &Arc<Shared>,
-    identity: Identity,
-    config: ReactorConfig,
-    tunnel: BrokerTunnel,
-    messaging: &Signal<Result<(), EngineError>>,
+    access: &Access,
+    parts: &Parts,
+    messages: &Messages,
     stopped: &Receiver<()>,
 ) -> Result<(), NodeError> {
-    let snapshot = shared.chain.replica().lock().snapshot();
+    let identity = &parts.identity;
+    let messaging = messages.engine.done();
+    let snapshot = access.chain.replica().lock().snapshot();
     let reactor = ReactorEngine::new(ReactorParts {
-        config,
+        config: parts.config,
         snapshot,
         state: shared.state.clone(),
-        factory: ControllerFactory::new(identity.node_id, identity.staking_key),
-        clients: vec![shared.chain.board()],
-        tunnel,
+        factory: ControllerFactory::new(identity.node_id, identity.staking_key.clone()),
+        clients: vec![access.chain.board()],
+        tunnel: messages.tunnel.clone(),
         randomness: Box::new(OsRandomness),
         observer: Arc::clone(&shared.diary) as _,
     })?;
@@ -292,7 +357,7 @@ fn run(
     let mut seed = [0; 8];
     OsRandomness.fill(&mut seed).map_err(|error| NodeError::System("randomness", error.to_string()))?;
     let clock = Arc::clone(&shared.clock);
-    let follower = Follower::start(&shared.chain, clock, pace, Arc::new(engine), u64::from_le_bytes(seed))
+    let follower = Follower::start(&access.chain, clock, pace, Arc::new(engine), u64::from_le_bytes(seed))
         .map_err(|error| NodeError::System("thread", error.to_string()))?;
     shared.running();
     let outcome = loop {
@@ -302,10 +367,10 @@ fn run(
         if let Some(error) = follower.failure() {
             break Err(error.into());
         }
-        if let Some(twin) = shared.chain.twin() {
+        if let Some(twin) = access.chain.twin() {
             break Err(NodeError::RunsTwice(twin.to_string()));
         }
-        shared.results.note(shared.chain.replica());
+        shared.results.note(access.chain.replica());
         shared.look();
         if stopped.recv_timeout(LOOK_AROUND) == Err(RecvTimeoutError::Disconnected) {
             break Ok(());

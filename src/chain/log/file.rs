@@ -234,6 +234,11 @@ impl FileLog {
         FileLogReader { shared: Arc::clone(&self.shared), id }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.shared.file.path
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> u64 {
         self.shared.state.lock().durable
@@ -329,13 +334,45 @@ impl FileLogReader {
         self.shared.state.lock().durable
     }
 
-    /// Puts entries at the end, in their order; returns when all are on the disk. For the only writer of a log.
-    pub(super) fn append_all(&self, entries: &[Vec<u8>]) -> Result<(), LogError> {
+    /// Puts entries where they belong, from position `from` on, which is not beyond the end; returns when all are on the disk.
+    /// Those that a call before has put there, whatever came of it, are not put there twice. For the only writer of a log.
+    pub(super) fn append_all(&self, from: u64, entries: &[Vec<u8>]) -> Result<(), LogError> {
         let mut last = None;
-        for entry in entries {
-            last = Some(self.enqueue(entry)?);
+        for (position, entry) in (from..).zip(entries) {
+            if position >= self.next() {
+                self.enqueue(entry)?;
+            }
+            last = Some(position);
         }
         last.map_or(Ok(()), |position| self.settle(position))
+    }
+
+    /// The position of the next entry.
+    fn next(&self) -> u64 {
+        let state = self.shared.state.lock();
+        state.durable.saturating_add(state.waiting.len() as u64)
+    }
+}
+
+impl FileLogReader {
+    /// Takes the entries from `from` on out again. For the only writer of a log, which has nothing under way.
+    pub(super) fn cut(&self, from: u64) -> Result<(), LogError> {
+        let mut state = self.shared.state.lock();
+        state.check_open(self.id)?;
+        if let Some(error) = &state.failed {
+            return Err(error.clone().into());
+        }
+        if from < state.durable {
+            let cut = self.shared.file.cut(from, state.durable);
+            match cut {
+                Ok(bytes) => (state.durable, state.bytes) = (from, state.bytes.saturating_sub(bytes)),
+                Err(error) => {
+                    state.failed = Some(error.clone());
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -509,6 +546,25 @@ impl LogFile {
             entries.insert(position, record.as_slice())?;
         }
         Ok(())
+    }
+
+    /// Takes the entries from `from` up to the end out; returns how many bytes they had.
+    fn cut(&self, from: u64, end: u64) -> Result<u64, FileLogError> {
+        checked(&self.path, || {
+            let transaction = self.database.begin_write()?;
+            let mut bytes = 0_u64;
+            {
+                // Fewer are acknowledged first, in the same transaction.
+                transaction.open_table(ABOUT)?.insert(ABOUT_ACKNOWLEDGED, from.to_be_bytes().as_slice())?;
+                let mut entries = transaction.open_table(ENTRIES)?;
+                for position in from..end {
+                    let length = entries.remove(position)?.map_or(0, |record| record.value().len());
+                    bytes = bytes.saturating_add(length.saturating_sub(CHECKSUM_BYTES) as u64);
+                }
+            }
+            transaction.commit()?;
+            Ok(bytes)
+        })
     }
 
     /// The entries from `from` up to `end`, all of which are there.

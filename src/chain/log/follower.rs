@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use parking_lot::Mutex;
 
-use crate::chain::log::node::{READ_BATCH, apply_at};
+use crate::chain::log::intake::take;
 use crate::chain::log::{
     AppendError, Applied, Author, ChainEvent, ChainNode, Forked, LogChain, LogError, LogErrorClass, LogHost, Payload,
     Situation, Skip, SkipReason, Ticker, TickerStep,
@@ -69,6 +69,19 @@ pub enum FollowError {
     /// The log has forked.
     #[error(transparent)]
     Forked(#[from] Forked),
+    /// The host shows another log than before where too few members had vouched for it, and that part of this member's copy
+    /// was given up ([`OwnCopy::give_up`](crate::chain::log::OwnCopy::give_up)). Some of what was told is not so: whoever was
+    /// told has to begin anew where a new [`ChainNode`] comes to when it catches up, as after a crash.
+    #[error(
+        "the log's host shows another log than before from position {position} on; {entries} entries were given up and are \
+         read anew"
+    )]
+    GaveUp {
+        /// The first position that was given up.
+        position: u64,
+        /// How many entries were.
+        entries: u64,
+    },
     /// The receiver of the events panicked.
     #[error("the follower's thread panicked; what it was telling may be half done")]
     Panicked,
@@ -172,7 +185,7 @@ impl Drop for Report {
 /// The whole life of the thread: read, apply and tell; when there is nothing to read, tick or wait.
 fn run(mut follow: Follow, stopped: &Receiver<()>) -> Result<(), FollowError> {
     let is_stopped = || stopped.try_recv() == Err(TryRecvError::Disconnected);
-    let mut told: Option<LogError> = None;
+    let mut told: Option<String> = None;
     let mut retry_wait = RETRY_WAIT;
     while !is_stopped() {
         let turn = follow.turn(&is_stopped).and_then(|next| match next {
@@ -183,9 +196,10 @@ fn run(mut follow: Follow, stopped: &Receiver<()>) -> Result<(), FollowError> {
             Ok(()) => (told, retry_wait) = (None, RETRY_WAIT),
             Err(FollowError::Log(LogError::ShutDown)) => break,
             Err(FollowError::Log(error)) if error.may_pass() => {
-                if told.as_ref() != Some(&error) {
-                    log::warn!("{error}; trying again until it can");
-                    told = Some(error);
+                let text = error.to_string();
+                if told.as_ref() != Some(&text) {
+                    log::warn!("{text}; trying again until it can");
+                    told = Some(text);
                 }
                 // Nobody sends on this channel: it times out, or is closed, which the loop's head sees.
                 let _ = stopped.recv_timeout(retry_wait);
@@ -244,21 +258,18 @@ impl Follow {
 
     /// Reads, applies and tells what there is; when there is nothing to read, ticks if it is time.
     pub(crate) fn turn(&mut self, is_stopped: &dyn Fn() -> bool) -> Result<Next, FollowError> {
-        let from = self.replica.lock().prefix().position;
-        let entries = self.log.read(from, READ_BATCH)?;
-        for (position, entry) in (from..).zip(&entries) {
-            let applied = apply_at(&self.replica, position, entry)?;
-            if let Some(applied) = applied {
-                self.author.look_at(position, entry, applied.skipped.map(|skip| skip.reason), &self.chain);
-                self.tell(applied);
-            }
+        let (author, chain) = (&self.author, &self.chain);
+        let taken = take(&*self.log, &self.replica, &mut |position, entry, applied| {
+            author.look_at(position, entry, applied.skipped.map(|skip| skip.reason), chain);
+        });
+        for applied in taken.applied {
+            self.tell(applied);
             if is_stopped() {
                 return Ok(Next::Turn);
             }
         }
-        // With a full batch there is more to read before it makes sense to say anything; otherwise the wait ends when
-        // there is.
-        if entries.len() == READ_BATCH {
+        // Where there is more to read it makes no sense to say anything yet; otherwise the wait ends when there is.
+        if taken.outcome? {
             return Ok(Next::Turn);
         }
         self.author.write_again()?;

@@ -73,6 +73,8 @@ pub enum LogError {
         host_has: u64,
         /// How many it had.
         we_have: u64,
+        /// How often it has said so, one time after the other.
+        tries: u32,
     },
     /// This machine's own file of the log cannot be read or written just now: no room, say. It may be again.
     #[error("{0}")]
@@ -136,8 +138,44 @@ pub trait LogHost: Send + Sync {
     /// another.
     fn distrust(&self) {}
 
+    /// Whether an honest host of this kind lets in only what every replica takes. Anything else that it shows is then not
+    /// what its log has.
+    fn sifts(&self) -> bool {
+        false
+    }
+
+    /// The reader's own copy of the log, if it keeps one: what it has read stays in it.
+    fn own_copy(&self) -> Option<&dyn OwnCopy> {
+        None
+    }
+
     /// Ends this access, for good.
     fn shutdown(&self) {}
+}
+
+/// What a member has kept of the log that its host showed it.
+pub trait OwnCopy {
+    /// How many entries are in it.
+    fn end(&self) -> u64;
+
+    /// Keeps these entries, which were read at position `from` and have been judged.
+    ///
+    /// # Errors
+    /// The disk fails. What was to be kept is, before anything more is read.
+    fn keep(&self, from: u64, entries: &[Vec<u8>]) -> Result<(), LogError>;
+
+    /// The first position from `from` on at which the host shows something else than the copy has; `None` if it does not, as
+    /// far as both go.
+    ///
+    /// # Errors
+    /// The host cannot be asked, or the disk fails.
+    fn compare(&self, from: u64) -> Result<Option<u64>, LogError>;
+
+    /// Takes the entries from `from` on out of the copy, and sets them aside as evidence.
+    ///
+    /// # Errors
+    /// The disk fails. They are still in the copy then.
+    fn give_up(&self, from: u64) -> Result<(), LogError>;
 }
 
 /// A log in memory, for members in one process.

@@ -51,6 +51,7 @@ mod follower;
 mod host;
 #[cfg(any(feature = "log-http", feature = "log-server"))]
 mod http;
+mod intake;
 mod node;
 mod overview;
 mod prefixes;
@@ -67,7 +68,7 @@ pub use config::{
     MAX_LOG_ENDPOINTS, MAX_VIEW_MS, MAX_VIEWS_IN_EPOCH, MIN_VIEWS_PER_PHASE, Schedule,
 };
 #[cfg(feature = "log-file")]
-pub use copy::{LogCopy, OVERLAP, OVERLAP_AT_START};
+pub use copy::{LogCopy, MAX_GIVEN_UP, OVERLAP, OVERLAP_AT_START};
 pub use entry::{Entry, MAX_ENTRY_BYTES, Payload, Prefix, SignedEntry};
 pub use epochs::{ChainEvent, PAST_KEYS, ReadError};
 #[cfg(feature = "simulator")]
@@ -80,7 +81,7 @@ pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
 #[cfg(feature = "simulator")]
 pub(crate) use follower::{Follow, Next};
 pub use host::{
-    LogError, LogErrorClass, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader,
+    LogError, LogErrorClass, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader, OwnCopy,
 };
 #[cfg(feature = "log-http")]
 pub use http::{HttpLog, HttpLogConfig, HttpLogStatus};

@@ -6,19 +6,17 @@ use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
 use crate::chain::contract::Contract;
+use crate::chain::log::intake::take;
 use crate::chain::log::twin::OwnEntries;
 use crate::chain::log::unread::Unread;
 use crate::chain::log::{
-    Applied, ChainEvent, Entry, FollowError, Forked, LogChain, LogError, LogErrorClass, LogHost, MAX_ENTRY_BYTES,
-    Payload, Quota, ReadError, SignedEntry, SkipReason, Twin,
+    ChainEvent, Entry, FollowError, Forked, LogChain, LogError, LogErrorClass, LogHost, MAX_ENTRY_BYTES, Payload,
+    Quota, ReadError, SignedEntry, SkipReason, Twin,
 };
 use crate::chain::{BoardMessage, ClientError, DkgContractClient, DkgResult};
 use crate::committee::{Index, NodeId};
 use crate::epoch::{Header, InstanceId, ProtocolEvent};
 use crate::wire::WireError;
-
-/// How many entries are asked of a host at a time.
-pub(super) const READ_BATCH: usize = 256;
 
 /// How many sequence numbers a start of a node has to itself. More than it writes entries in the milliseconds until it
 /// could be started again.
@@ -357,17 +355,21 @@ impl ChainNode {
     pub fn catch_up_noting(&self, mut note: impl FnMut()) -> Result<(), FollowError> {
         let chain = *self.replica.lock().config().identity();
         loop {
-            let from = self.replica.lock().prefix().position;
-            let entries = self.log.read(from, READ_BATCH)?;
-            if entries.is_empty() {
-                return Ok(());
-            }
-            for (position, entry) in (from..).zip(&entries) {
-                let Some(applied) = apply_at(&self.replica, position, entry)? else { continue };
+            let taken = take(&*self.log, &self.replica, &mut |position, entry, applied| {
                 self.author.look_at(position, entry, applied.skipped.map(|skip| skip.reason), &chain);
                 if applied.events.iter().any(tells_of_keys) {
                     note();
                 }
+            });
+            match taken.outcome {
+                Ok(_) if taken.applied.is_empty() => return Ok(()),
+                Ok(_) => {}
+                // Nobody has been told anything yet: the replica begins anew, from what is left of the copy.
+                Err(FollowError::GaveUp { .. }) => {
+                    let mut replica = self.replica.lock();
+                    *replica = LogChain::new(Arc::clone(replica.config()));
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -387,6 +389,13 @@ impl ChainNode {
         Arc::clone(&self.board)
     }
 
+    /// An earlier life of this process had read so much of the log before it had to begin anew: what it may have said of that is
+    /// not somebody else's.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node has several lives"))]
+    pub(crate) fn read_before(&self, position: u64) {
+        self.author.begin(position);
+    }
+
     /// An entry in this member's name that another process has written, if the [`Follower`] has come upon one: the member runs
     /// twice. Nothing more is written here then.
     ///
@@ -404,12 +413,6 @@ impl ChainNode {
 fn tells_of_keys(event: &ChainEvent) -> bool {
     use ProtocolEvent::{EpochCommittedPhaseStarted, EpochFallbackExited};
     matches!(event, ChainEvent::Protocol(EpochCommittedPhaseStarted { .. } | EpochFallbackExited { .. }))
-}
-
-/// Applies the entry at this position, unless somebody else has done so since it was read.
-pub(super) fn apply_at(replica: &Mutex<LogChain>, position: u64, entry: &[u8]) -> Result<Option<Applied>, Forked> {
-    let mut replica = replica.lock();
-    if replica.prefix().position == position { replica.apply(entry).map(Some) } else { Ok(None) }
 }
 
 // The longest post fits into an entry with all that surrounds it; `Author::append` relies on it.

@@ -55,6 +55,8 @@ struct AuthorRecord {
     tick: View,
     /// What it has posted and submitted in this epoch.
     used: Quota,
+    /// The longest prefix of this log for which it vouched.
+    vouched: u64,
     /// The shortest prefix for which it vouched another hash.
     contradicted: Option<u64>,
     faults: BTreeMap<SkipReason, u64>,
@@ -154,10 +156,21 @@ impl LogChain {
         self.take(bytes, verdict)
     }
 
-    /// Whether this member has vouched for another log before.
-    #[cfg(feature = "log-server")]
-    pub(super) fn has_contradicted(&self, author: Index) -> bool {
-        self.author(author).is_some_and(|record| record.contradicted.is_some())
+    /// [`check`](Self::check), for a host that lets in only what every replica takes: neither has it entries of members that
+    /// have seen another log.
+    pub(super) fn check_sifted(&self, bytes: &[u8]) -> Result<(), Skip> {
+        match self.judge(bytes)? {
+            (entry, Comparison::Different) => Err(Skip { author: Some(entry.author), reason: SkipReason::WrongPrefix }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many entries from the beginning on more than `t` members have vouched for: what comes before is this log for good,
+    /// whatever a host may show.
+    pub fn vouched(&self) -> u64 {
+        let mut vouched: Vec<u64> = self.authors.iter().map(|record| record.vouched).collect();
+        vouched.sort_unstable_by(|a, b| b.cmp(a));
+        vouched.get(self.committee().threshold()).copied().unwrap_or(0)
     }
 
     fn take(&mut self, bytes: &[u8], verdict: Result<(Entry, Comparison), Skip>) -> Result<Applied, Forked> {
@@ -325,6 +338,9 @@ impl LogChain {
         if seen == Comparison::Different {
             self.contradict(author, entry.seen.position);
             return Err(Skip { author: Some(author), reason: SkipReason::WrongPrefix });
+        }
+        if let Some(record) = self.authors.get_mut(usize::from(author)) {
+            record.vouched = record.vouched.max(entry.seen.position);
         }
         match entry.payload {
             Payload::Tick(view) => Ok(self.tick(author, view)),

@@ -245,6 +245,11 @@ impl LogHost for HttpLog {
         self.endpoints.distrust();
     }
 
+    /// A log server takes nothing that all replicas would skip.
+    fn sifts(&self) -> bool {
+        true
+    }
+
     fn shutdown(&self) {
         let pausing = self.pausing.lock();
         self.shut_down.store(true, Ordering::SeqCst);
