@@ -135,10 +135,20 @@ fn a_log_is_begun_when_told_to_and_never_anew() {
         assert!(said.contains("put the file back where it was"), "{said}");
     }
     fs::rename(place.folder.path().join("elsewhere"), place.data().join("log")).unwrap();
-    let (_running, line) = place.serve(&[]);
+    let (running, line) = place.serve(&[]);
     assert!(line.starts_with("listening on "), "{line}");
     let said = place.refused(&[]);
     assert!(said.contains("is in use"), "{said}");
+    drop(running);
+    // In a folder that is there it is begun if the folder is empty, and beside nobody's files.
+    fs::remove_dir_all(place.data()).unwrap();
+    fs::create_dir_all(place.data().join("lost+found")).unwrap();
+    fs::write(place.data().join("notes.txt"), "mine").unwrap();
+    let said = place.refused(&["--create"]);
+    assert!(said.contains("notes.txt") && !place.data().join("log").exists(), "{said}");
+    fs::remove_file(place.data().join("notes.txt")).unwrap();
+    let (_running, line) = place.serve(&["--create"]);
+    assert!(line.starts_with("listening on "), "{line}");
 }
 
 #[test]

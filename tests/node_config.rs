@@ -162,3 +162,28 @@ fn two_members_at_one_address_or_an_address_of_nobody_are_refused() {
         assert!(!config.data.exists(), "nothing was begun");
     }
 }
+
+#[test]
+fn a_node_fills_a_folder_that_is_there_and_empty_and_no_other() {
+    let home = Home::new();
+    let config = home.config("");
+    fs::create_dir_all(config.data.join("lost+found")).unwrap();
+    let without = Node::start(&config, &home.unlock(), false).err().unwrap().to_string();
+    assert!(without.contains("--create"), "{without}");
+    home.start(&config).unwrap().stop().unwrap();
+    Node::start(&config, &home.unlock(), false).unwrap().stop().unwrap();
+
+    let store = config.data.join("store");
+    fs::rename(&store, home.folder.path().join("taken")).unwrap();
+    let lost = home.start(&config).err().unwrap().to_string();
+    assert!(lost.contains("store is missing") && !store.exists(), "{lost}");
+
+    let foreign = NodeConfig { data: home.folder.path().join("foreign"), ..config };
+    fs::create_dir(&foreign.data).unwrap();
+    fs::write(foreign.data.join("notes.txt"), "mine").unwrap();
+    let refused = home.start(&foreign).err().unwrap().to_string();
+    assert!(refused.contains("notes.txt"), "{refused}");
+    let checked = check(&foreign, &home.unlock(), Duration::ZERO).unwrap();
+    assert!(checked.items.iter().any(|item| !item.ok && item.detail == refused), "{checked:?}");
+    assert_eq!(fs::read_dir(&foreign.data).unwrap().count(), 1);
+}

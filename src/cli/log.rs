@@ -23,6 +23,7 @@ use dkg_engine::chain::log::{
     ChainConfig, CommitteeFile, FileLog, FileLogError, LogPlace, LogServer, LogServerConfig, LogServerStatus,
 };
 use dkg_engine::hex;
+use dkg_engine::node::strangers;
 use serde::Serialize;
 
 use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
@@ -160,6 +161,12 @@ impl Serve {
                 "there is no log at {path}; begin one with --create, or name the folder with it"
             )));
         } else {
+            // What a start that was cut off has left is the log's own.
+            let belongs = |name: &str| name.starts_with("log");
+            let strangers = strangers(&self.data, "a log server's", belongs);
+            if let Some(problem) = strangers.map_err(|error| wrong_with(&self.data)(&error))? {
+                return Err(Failure::Wrong(problem));
+            }
             fs::create_dir_all(&self.data).map_err(|error| wrong_with(&self.data)(&error))?;
             FileLog::create(&path, config.identity()).map_err(wrong)?
         };

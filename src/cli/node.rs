@@ -28,7 +28,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", default_value = "node.toml")]
     config: PathBuf,
 
-    /// Make the node's data folder if it is not there: for the first start of a node, and for no other.
+    /// Make the node's data, in a folder that is not there or is empty: for the first start of a node, and for no other.
     #[arg(long)]
     create: bool,
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::Identity;
 use super::links::{OffsetClock, addresses, tcp_config};
 use super::probe::{PeerCheck, probe};
-use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, host};
+use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, folder, host};
 use crate::chain::log::{
     AppendError, ChainConfig, ChainNode, Clock, CommitteeFile, FollowError, HttpLog, HttpLogConfig, LogChain, LogError,
     LogHost, LogPlace, Payload,
@@ -33,6 +33,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_secs(6);
 /// What is written to see whether the disk takes it.
 const DISK_TEST_BYTES: usize = 1 << 20;
+/// Where, in the folder of the data.
+pub(super) const DISK_TEST: &str = ".dkg-check";
 
 /// What was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,8 +189,12 @@ fn genesis(chain: &ChainConfig, now_ms: u64) -> CheckItem {
 /// Whether the folder of the data, or the one that it will be made in, can be written.
 fn disk(data: &Path) -> CheckItem {
     let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (folder, state) = if data.is_dir() { (data, "is there") } else { (parent, "will be made with --create") };
-    let test = folder.join(".dkg-check");
+    let state = match folder::described(data) {
+        Ok(state) => state,
+        Err(problem) => return item("disk", Err(problem)),
+    };
+    let folder = if data.is_dir() { data } else { parent };
+    let test = folder.join(DISK_TEST);
     let started = Instant::now();
     let write = || {
         let mut file = File::create(&test)?;

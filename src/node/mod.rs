@@ -48,7 +48,7 @@ pub use config::{
     Keep, LogSettings, MAX_CLOCK_OFFSET_MS, MAX_KEPT_DAYS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError,
 };
 pub use diary::{RunNotes, Told};
-pub use folder::{admin_socket, declare_sole_owner, state_at_rest, store_file};
+pub use folder::{admin_socket, declare_sole_owner, state_at_rest, store_file, strangers};
 #[cfg(feature = "metrics")]
 pub use gauges::record;
 pub use life::Node;
@@ -104,10 +104,19 @@ pub enum NodeError {
     LocalLog(PathBuf),
     /// The node has no folder.
     #[error(
-        "there is no folder {}; if this node has never run before, start it with --create, and if it has, bring the folder \
-         back: it holds its keys", .0.display()
+        "there is no node's data in {}; if this node has never run before, start it with --create, and if it has, bring the \
+         folder back: it holds its keys", .0.display()
     )]
     NoData(PathBuf),
+    /// The node's folder has lost its store.
+    #[error(
+        "the store is missing from {}, where a node has run: bring {}/store and {}/store.witness back as they were last; a \
+         new one would have none of its keys, and could deal a run twice", .0.display(), .0.display(), .0.display()
+    )]
+    StoreLost(PathBuf),
+    /// The folder belongs to something else.
+    #[error("{0}")]
+    ForeignData(String),
     /// A file or folder fails.
     #[error("{}: {reason}", path.display())]
     File {
