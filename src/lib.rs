@@ -121,6 +121,9 @@ pub mod hex;
 #[cfg_attr(not(feature = "log-server"), allow(dead_code, unused_imports, reason = "what serves is another feature"))]
 #[forbid(unsafe_code)]
 pub(crate) mod http;
+#[cfg(any(feature = "http-server", feature = "tcp"))]
+#[forbid(unsafe_code)]
+mod listen;
 #[forbid(unsafe_code)]
 pub mod network;
 #[cfg(feature = "node")]

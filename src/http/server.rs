@@ -13,6 +13,7 @@ use ureq_proto::http::StatusCode;
 
 use crate::http::connection::{Host, serve};
 use crate::http::{Answer, Limits, Peer, Rates, Request, Seating, Seats, Service};
+use crate::listen::listen;
 
 /// How much memory the stack of a connection's thread may come to.
 const STACK_BYTES: usize = 512 * 1024;
@@ -73,11 +74,11 @@ impl HttpServer {
     /// The address cannot be listened on, or the operating system gives no thread.
     pub(crate) fn start(
         name: &'static str,
-        listen: SocketAddr,
+        (listen_at, setting): (SocketAddr, &str),
         limits: Limits,
         service: Arc<dyn Service>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen)?;
+        let listener = listen(listen_at, setting)?;
         let address = listener.local_addr()?;
         let seats = Seats::new(limits.connections, limits.connections_per_peer);
         let shared = Arc::new(Shared {

@@ -43,7 +43,7 @@ impl Web {
         metrics: Option<MetricsSource>,
     ) -> io::Result<Web> {
         let desk = Desk { hosts: Hosts::new(names), status, metrics };
-        HttpServer::start("dkg-status", listen, LIMITS, Arc::new(desk)).map(Web)
+        HttpServer::start("dkg-status", (listen, "status"), LIMITS, Arc::new(desk)).map(Web)
     }
 
     /// Where it listens.

@@ -38,7 +38,7 @@ mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -196,7 +196,7 @@ impl TcpNetwork {
             strangers_refused: AtomicU64::new(0),
         });
         let bound = |error: io::Error| TcpError::Listen(listen, error);
-        let listener = TcpListener::bind(listen).map_err(bound)?;
+        let listener = crate::listen::listen(listen, "listen").map_err(bound)?;
         let local = listener.local_addr().map_err(bound)?;
         let listening = TcpStream::from(OwnedFd::from(listener.try_clone().map_err(bound)?));
         let network = TcpNetwork { shared, local, listening, threads: Mutex::default() };

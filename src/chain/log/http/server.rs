@@ -129,7 +129,7 @@ impl LogServer {
             overviews: Mutex::default(),
         });
         let service = Arc::clone(&host);
-        let http = HttpServer::start("dkg-log", listen, http_limits, service)
+        let http = HttpServer::start("dkg-log", (listen, "--listen"), http_limits, service)
             .map_err(|error| LogServerError::Listen { address: listen, error })?;
         Ok(LogServer { http, host })
     }
