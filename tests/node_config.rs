@@ -13,7 +13,7 @@ use dkg_engine::chain::log::{ChainSpec, CommitteeFile, LogPlace, Schedule};
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::node::identity::Identity;
-use dkg_engine::node::{Keep, Node, NodeConfig, NodeError, check};
+use dkg_engine::node::{Answer, Keep, Node, NodeConfig, NodeError, Request, admin_socket, ask, check};
 use dkg_engine::store::seal::create_key_file;
 use dkg_engine::store::{KEPT_EPOCHS, KeyCheck, Unlock};
 use folder::Folder;
@@ -186,4 +186,22 @@ fn a_node_fills_a_folder_that_is_there_and_empty_and_no_other() {
     let checked = check(&foreign, &home.unlock(), Duration::ZERO).unwrap();
     assert!(checked.items.iter().any(|item| !item.ok && item.detail == refused), "{checked:?}");
     assert_eq!(fs::read_dir(&foreign.data).unwrap().count(), 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_node_answers_commands_however_long_the_path_of_its_data_is() {
+    let home = Home::new();
+    let long = NodeConfig { data: home.folder.path().join("d".repeat(200)), ..home.config("") };
+    let socket = admin_socket(&long.data);
+    let node = home.start(&long).unwrap();
+    assert!(matches!(ask(&socket, &Request::Status), Ok(Answer::Status(_))));
+    node.stop().unwrap();
+    assert!(!socket.exists());
+    // Where there can be no socket at all, a member still does its part, and says so.
+    fs::create_dir(&socket).unwrap();
+    let node = home.start(&long).unwrap();
+    let told: Vec<_> = node.status().events.into_iter().map(|told| told.what).collect();
+    assert!(told.iter().any(|told| told.contains("commands") && told.contains("admin.sock")), "{told:?}");
+    node.stop().unwrap();
 }

@@ -111,6 +111,7 @@ mod unix {
 
     use parking_lot::{Condvar, Mutex};
 
+    use super::super::socket;
     use super::*;
 
     /// The threads that answer at a node's socket. Dropping it ends them.
@@ -193,7 +194,7 @@ mod unix {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
-            let listener = UnixListener::bind(socket).map_err(&failed)?;
+            let listener = socket::bind(socket).map_err(&failed)?;
             fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(&failed)?;
             let room = Arc::new(Room::default());
             let accepting = Arc::clone(&room);
@@ -207,7 +208,7 @@ mod unix {
         fn drop(&mut self) {
             self.room.close();
             // Wakes the thread.
-            if UnixStream::connect(&self.socket).is_ok()
+            if socket::connect(&self.socket).is_ok()
                 && let Some(thread) = self.thread.take()
             {
                 let _ = thread.join();
@@ -324,7 +325,7 @@ mod unix {
     /// None runs there, or it does not answer.
     pub fn ask(socket: &Path, request: &Request) -> Result<Answer, AdminError> {
         let failed = io_error(socket);
-        let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        let stream = socket::connect(socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AdminError::NotRunning(socket.to_owned()),
             _ => failed(error),
         })?;
@@ -408,6 +409,7 @@ pub use elsewhere::{Admin, ask};
 
 #[cfg(not(unix))]
 mod elsewhere {
+    use super::super::socket;
     use super::*;
 
     /// There are no such sockets on this system: a node runs without.

@@ -151,7 +151,12 @@ impl Node {
             since: Instant::now(),
             config: chain,
         });
-        let admin = Admin::start(&admin_socket(&config.data), Arc::clone(&shared) as _)?;
+        let admin = Admin::start(&admin_socket(&config.data), Arc::clone(&shared) as _).inspect_err(|error| {
+            // A member does its part without: not every file system has sockets.
+            let told = format!("commands on this machine do not reach this node: {error}");
+            log::warn!("{told}");
+            shared.diary.note(&told);
+        });
         let parts = Parts { identity, config: reactor_config, log };
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let ended = Signal::new();
@@ -170,7 +175,7 @@ impl Node {
             let failed = |error: std::io::Error| NodeError::System("thread", error.to_string());
             std::thread::Builder::new().name("dkg-node".to_owned()).spawn(body).map_err(failed)?
         };
-        Ok(Node { shared, admin: Some(admin), stop: Some(stop), thread: Some(thread), ended })
+        Ok(Node { shared, admin: admin.ok(), stop: Some(stop), thread: Some(thread), ended })
     }
 
     /// Raised when the node has ended: because it was told to, or with what stopped it by itself.

@@ -37,6 +37,8 @@ mod links;
 mod probe;
 mod pulse;
 mod results;
+#[cfg(unix)]
+mod socket;
 mod status;
 mod verdict;
 mod web;
@@ -137,9 +139,6 @@ pub enum NodeError {
     /// The operating system.
     #[error("the operating system gives no {0}: {1}")]
     System(&'static str, String),
-    /// The socket for commands.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
