@@ -4,6 +4,7 @@
 mod folder;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -58,7 +59,7 @@ fn a_running_nodes_passphrase_is_not_in_its_environment_and_it_leaves_no_core_fi
     use std::process::Stdio;
     let folder = Folder::new();
     let path = folder.path();
-    fs::write(path.join("passphrase"), "open sesame\n").unwrap();
+    secret(&path.join("passphrase"), "open sesame\n");
     for (identity, public, address) in [("1.json", "1.toml", "127.0.0.1:7000"), ("2.json", "2.toml", "127.0.0.2:7000")]
     {
         let keygen = ["keygen", "--passphrase-file", "passphrase", "--identity", identity, "--public", public];
@@ -85,6 +86,12 @@ fn a_running_nodes_passphrase_is_not_in_its_environment_and_it_leaves_no_core_fi
     assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
 }
 
+/// A file that is its owner's alone.
+fn secret(file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 const NEW: [&str; 6] = ["committee", "new", "--chain", "test", "--log-http", "http://10.0.0.9:7500"];
 
 #[test]
@@ -96,7 +103,7 @@ fn keygen_makes_keys_that_only_their_owner_can_open_and_a_public_part_that_anybo
     let identity = Identity::open(&path.join("1.json"), &Unlock::KeyFile(path.join("1.key"))).unwrap();
     assert_eq!(identity.public("10.0.0.1:7000".parse().ok()), member);
     // By passphrase, with a node id of its own, on stdout.
-    fs::write(path.join("passphrase"), "open sesame\n").unwrap();
+    secret(&path.join("passphrase"), "open sesame\n");
     let node_id = "17".repeat(32);
     let base = ["--passphrase-file", "passphrase", "--address", "[::1]:1", "--node-id", &node_id];
     let printed = ok(path, &[&["keygen", "--identity", "2.json"], &base[..]].concat());

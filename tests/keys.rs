@@ -29,11 +29,17 @@ fn unlock(passphrase: &str) -> Unlock {
     Unlock::Passphrase(SecretBytes::new(passphrase.as_bytes().to_vec()))
 }
 
+/// A file that is its owner's alone.
+fn secret(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// A node's folder: a store with these records, closed again, and files with the passphrases.
 fn node(name: &str, records: &[EpochRecord]) -> Folder {
     let folder = Folder::new(name);
-    std::fs::write(folder.file("passphrase"), format!("{STORE_PASSPHRASE}\n")).unwrap();
-    std::fs::write(folder.file("backup-passphrase"), format!("{BACKUP_PASSPHRASE}\r\n")).unwrap();
+    secret(&folder.file("passphrase"), &format!("{STORE_PASSPHRASE}\n"));
+    secret(&folder.file("backup-passphrase"), &format!("{BACKUP_PASSPHRASE}\r\n"));
     let store = FileStore::create(&folder.file("store"), &owner(), &unlock(STORE_PASSPHRASE)).unwrap();
     let state = DkgState::new(Arc::new(store));
     records.iter().for_each(|record| write(&state, record));
@@ -278,7 +284,7 @@ fn a_store_opens_with_its_own_passphrase_or_key_file_alone_wherever_that_comes_f
     dkg_with(&[], &list).said(2, &["--passphrase-file or --key-file", "DKG_PASSPHRASE"]);
     for (content, complaint) in [("", "empty"), ("\n", "empty"), ("a\nb\n", "one line"), (&"x".repeat(5000), "at most")]
     {
-        std::fs::write(folder.file("bad"), content).unwrap();
+        secret(&folder.file("bad"), content);
         dkg_with(&[], &[&list[..], &["--passphrase-file", path(&folder.file("bad"))]].concat()).said(1, &[complaint]);
     }
     dkg_with(&[], &[&list[..], &["--passphrase-file", "/nonexistent"]].concat()).said(1, &["/nonexistent"]);

@@ -205,3 +205,31 @@ fn a_node_answers_commands_however_long_the_path_of_its_data_is() {
     assert!(told.iter().any(|told| told.contains("commands") && told.contains("admin.sock")), "{told:?}");
     node.stop().unwrap();
 }
+
+#[test]
+#[cfg(unix)]
+fn a_secret_that_is_mounted_for_others_to_read_is_taken_where_the_configuration_says_so() {
+    let home = Home::new();
+    let mode = |file: &str, mode: u32| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(home.folder.path().join(file), mode).unwrap();
+    };
+    for secret in ["identity.json", "node.key"] {
+        mode(secret, 0o440);
+        let told = home.start(&home.config("")).err().unwrap().to_string();
+        assert!(told.contains(secret) && told.contains("mounted_secrets = true"), "{told}");
+        mode(secret, 0o400);
+    }
+    let config = home.config("mounted_secrets = true\n");
+    let start = || Node::start(&config, &Unlock::MountedKeyFile(home.folder.path().join("node.key")), true);
+    ["identity.json", "node.key"].iter().for_each(|secret| mode(secret, 0o444));
+    let is_roots =
+        std::os::unix::fs::MetadataExt::uid(&fs::metadata(home.folder.path().join("node.key")).unwrap()) == 0;
+    match start() {
+        Ok(node) => node.stop().unwrap(),
+        Err(error) => assert!(!is_roots && error.to_string().contains("where it is root's"), "{error}"),
+    }
+    mode("identity.json", 0o464);
+    let told = start().err().unwrap().to_string();
+    assert!(told.contains("identity.json") && told.contains("0440"), "{told}");
+}

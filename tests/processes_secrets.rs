@@ -298,7 +298,9 @@ fn neither_the_password_for_an_etcd_cluster_nor_a_token_of_its_is_in_any_log_lin
     let answer = cluster.ask(0, "/v3/auth/authenticate", &login).unwrap().to_string();
     assert!(holds_token(answer.as_bytes()), "this is what a token looks like: {answer}");
 
-    fs::write(committee.home(0).join("etcd.password"), format!("{PASSWORD}\n")).unwrap();
+    let password = committee.home(0).join("etcd.password");
+    fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     committee.configure(0, "[log]\nusername = \"member\"\npassword_file = \"etcd.password\"\n");
     committee.set_options(&["-vvv"]);
     committee.start(0);

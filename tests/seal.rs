@@ -6,10 +6,10 @@ mod folder;
 use std::fs;
 
 use dkg_engine::SecretBytes;
-use dkg_engine::store::Unlock;
 use dkg_engine::store::seal::{
     Argon2Cost, DataKey, KeyFileError, SEAL_OVERHEAD, SealError, SealedKey, create_key_file,
 };
+use dkg_engine::store::{ExposedFile, SecretAccess, Unlock};
 use folder::Folder;
 
 fn secret(bytes: &[u8]) -> SecretBytes {
@@ -162,7 +162,10 @@ fn a_key_file_is_for_its_owner_alone_and_is_refused_when_others_can_read_it() {
     for mode in [0o640, 0o604, 0o660, 0o601, 0o777] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let refused = error(SealedKey::seal(&DataKey::generate().unwrap(), &Unlock::KeyFile(path.clone())));
-        assert_eq!(refused, KeyFileError::Exposed { path: path.clone(), mode }.into());
+        assert_eq!(
+            refused,
+            KeyFileError::Exposed(ExposedFile { path: path.clone(), mode, access: SecretAccess::Owner }).into()
+        );
         assert!(refused.to_string().contains(&format!("chmod 600 {}", path.display())));
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();

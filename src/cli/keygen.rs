@@ -13,6 +13,7 @@ use dkg_engine::chain::log::MemberFile;
 use dkg_engine::committee::NodeId;
 use dkg_engine::hex;
 use dkg_engine::node::identity::Identity;
+use dkg_engine::store::SecretAccess;
 use dkg_engine::store::seal::create_key_file;
 
 use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
@@ -85,6 +86,7 @@ impl Options {
             passphrase_file: self.passphrase_file.as_deref(),
             variable: VARIABLE,
             options: "--key-file or --passphrase-file",
+            access: SecretAccess::Owner,
             is_new: true,
         };
         generated.create(&self.identity, &source.unlock()?).map_err(wrong)?;

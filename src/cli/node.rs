@@ -68,6 +68,7 @@ pub(super) fn unlock(config: &NodeConfig) -> Result<Unlock, Failure> {
         passphrase_file: config.passphrase_file.as_deref(),
         variable: VARIABLE,
         options: "key_file or passphrase_file in its configuration",
+        access: config.secrets,
         is_new: false,
     };
     source.unlock()

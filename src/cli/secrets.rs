@@ -1,14 +1,13 @@
 //! Where passphrases come from: a file, the environment, or a terminal that does not show them.
 
-use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use dkg_engine::SecretBytes;
-use dkg_engine::store::Unlock;
+use dkg_engine::store::{SecretAccess, Unlock, open_secret};
 
 use super::closed;
-use super::outcome::Failure;
+use super::outcome::{Failure, wrong};
 
 /// What opens a store.
 pub(super) const VARIABLE: &str = "DKG_PASSPHRASE";
@@ -28,6 +27,8 @@ pub(super) struct Source<'a> {
     pub(super) variable: &'static str,
     /// The options that would have said it.
     pub(super) options: &'static str,
+    /// Who may read those files.
+    pub(super) access: SecretAccess,
     /// It is made up now; a terminal is asked twice.
     pub(super) is_new: bool,
 }
@@ -35,7 +36,10 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     pub(super) fn unlock(&self) -> Result<Unlock, Failure> {
         match self.key_file {
-            Some(file) => Ok(Unlock::KeyFile(file.to_owned())),
+            Some(file) => Ok(match self.access {
+                SecretAccess::Owner => Unlock::KeyFile(file.to_owned()),
+                SecretAccess::Mounted => Unlock::MountedKeyFile(file.to_owned()),
+            }),
             None => self.passphrase().map(Unlock::Passphrase),
         }
     }
@@ -46,7 +50,7 @@ impl Source<'_> {
             None => std::env::var_os(self.variable).map(|value| SecretBytes::new(value.into_encoded_bytes())),
         };
         let passphrase = match (self.passphrase_file, variable()) {
-            (Some(file), _) => read_file(file)?,
+            (Some(file), _) => read_file(file, self.access)?,
             (None, Some(passphrase)) => passphrase,
             (None, None) => self.ask()?,
         };
@@ -81,9 +85,9 @@ impl Source<'_> {
 }
 
 /// The passphrase in a file, without the end of its line.
-fn read_file(file: &Path) -> Result<SecretBytes, Failure> {
+fn read_file(file: &Path, access: SecretAccess) -> Result<SecretBytes, Failure> {
     let failed = |problem: String| Failure::Wrong(format!("{}: {problem}", file.display()));
-    let read = File::open(file).and_then(|file| SecretBytes::read(file, MAX_PASSPHRASE_BYTES));
+    let read = SecretBytes::read(open_secret(file, access).map_err(wrong)?, MAX_PASSPHRASE_BYTES);
     let mut passphrase = read.map_err(|error| failed(format!("the passphrase cannot be read: {error}")))?;
     if passphrase.len() > MAX_PASSPHRASE_BYTES {
         return Err(failed(format!("a passphrase has at most {MAX_PASSPHRASE_BYTES} bytes")));

@@ -71,7 +71,7 @@ pub struct Checked {
 pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Checked, NodeError> {
     let committee = CommitteeFile::read(&config.committee)?;
     let chain = committee.chain();
-    let identity = Identity::open(&config.identity, unlock)?;
+    let identity = Identity::of(config, unlock)?;
     let me = chain.committee().index_of(&identity.node_id).ok_or_else(|| NodeError::NotAMember {
         identity: config.identity.clone(),
         node: identity.node_id,
@@ -224,7 +224,8 @@ fn try_log(
     clock: &dyn Clock,
 ) -> Result<String, String> {
     let text = |error: LogError| error.to_string();
-    let host: Arc<dyn LogHost> = host::connect(chain, &config.log).map_err(|error| error.to_string())?;
+    let host: Arc<dyn LogHost> =
+        host::connect(chain, &config.log, config.secrets).map_err(|error| error.to_string())?;
     let replica = LogChain::new(Arc::clone(chain));
     let node = ChainNode::new(replica, Arc::clone(&host), identity.network_key.clone(), clock.now_ms())
         .map_err(|error| error.to_string())?;

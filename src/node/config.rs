@@ -5,6 +5,7 @@
 //! identity = "identity.json"       # this member's sealed keys, from `dkg keygen`
 //! data = "data"                    # what this node must not lose: its store, and its copy of the log
 //! key_file = "node.key"            # opens identity and store; or passphrase_file; or neither, and it is asked for
+//! mounted_secrets = false          # true where files with secrets are mounted read-only (root's, of mode 0440 or 0444)
 //! listen = "0.0.0.0:7000"          # where the other members reach it; the port of its address if left out
 //! status = "127.0.0.1:7080"        # page, status and metrics; none if left out
 //! status_names = ["node3.example.org"]  # names that browsers and collectors may ask it under, beside addresses and localhost
@@ -37,7 +38,7 @@ use crate::address::{Address, Endpoint, listening};
 use crate::chain::log::{ChainConfig, ConfigError, MAX_LOG_ENDPOINTS};
 use crate::committee::NodeId;
 use crate::epoch::EpochCounter;
-use crate::store::{KEPT_EPOCHS, KeyCheck, MAX_KEPT_EPOCHS};
+use crate::store::{KEPT_EPOCHS, KeyCheck, MAX_KEPT_EPOCHS, SecretAccess};
 
 /// The most bytes of a configuration file.
 pub const MAX_NODE_CONFIG_BYTES: u64 = 256 * 1024;
@@ -61,6 +62,8 @@ pub struct NodeConfig {
     pub key_file: Option<PathBuf>,
     /// Or the file with the passphrase that does.
     pub passphrase_file: Option<PathBuf>,
+    /// Who may read the files with secrets that this names.
+    pub secrets: SecretAccess,
     /// Where to listen for the other members.
     pub listen: Option<SocketAddr>,
     /// Where page, status and metrics are served.
@@ -150,6 +153,8 @@ struct Fields {
     data: PathBuf,
     key_file: Option<PathBuf>,
     passphrase_file: Option<PathBuf>,
+    #[serde(default)]
+    mounted_secrets: bool,
     #[serde(default, deserialize_with = "listening_at")]
     listen: Option<SocketAddr>,
     #[serde(default, deserialize_with = "listening_at")]
@@ -243,6 +248,7 @@ impl NodeConfig {
             data: at(fields.data),
             key_file: fields.key_file.map(at),
             passphrase_file: fields.passphrase_file.map(at),
+            secrets: if fields.mounted_secrets { SecretAccess::Mounted } else { SecretAccess::Owner },
             listen: fields.listen,
             status: fields.status,
             status_names: fields.status_names,

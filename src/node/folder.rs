@@ -148,7 +148,7 @@ pub(super) fn open(
 pub fn state_at_rest(config: &NodeConfig, unlock: &Unlock) -> Result<(String, DkgState), NodeError> {
     let committee = CommitteeFile::read(&config.committee)?;
     let chain_id = committee.chain().chain_id().to_owned();
-    let member = Identity::open(&config.identity, unlock)?.node_id;
+    let member = Identity::of(config, unlock)?.node_id;
     let store = FileStore::open(&config.data.join(STORE), &Owner { chain_id: chain_id.clone(), member }, unlock)?;
     Ok((chain_id, DkgState::new(Arc::new(store))))
 }

@@ -1,6 +1,5 @@
 //! The way to the log, as this node's configuration has it; and what became of the last call.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::address::Endpoint;
 use crate::chain::log::{
     ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace, OwnCopy,
 };
+use crate::store::{SecretAccess, open_secret};
 
 /// The most bytes of a password.
 const MAX_PASSWORD_BYTES: usize = 1024;
@@ -112,7 +112,11 @@ pub(super) fn endpoints(config: &ChainConfig, settings: &LogSettings) -> Vec<End
 }
 
 /// The host that the committee file names.
-pub(super) fn connect(config: &ChainConfig, settings: &LogSettings) -> Result<Arc<dyn LogHost>, NodeError> {
+pub(super) fn connect(
+    config: &ChainConfig,
+    settings: &LogSettings,
+    access: SecretAccess,
+) -> Result<Arc<dyn LogHost>, NodeError> {
     let (chain, endpoints) = (*config.identity(), endpoints(config, settings));
     match config.log() {
         LogPlace::Local => Err(NodeError::LogSettings("a log in one process has no host".to_owned())),
@@ -122,7 +126,7 @@ pub(super) fn connect(config: &ChainConfig, settings: &LogSettings) -> Result<Ar
         LogPlace::Http(_) => Ok(Arc::new(HttpLog::new(HttpLogConfig::new(endpoints, chain)))),
         LogPlace::Etcd { prefix, .. } => {
             let login = match (&settings.username, &settings.password_file) {
-                (Some(user), Some(file)) => Some((user.clone(), password(file)?)),
+                (Some(user), Some(file)) => Some((user.clone(), password(file, access)?)),
                 _ => None,
             };
             let config = EtcdLogConfig { login, ..EtcdLogConfig::new(endpoints, prefix.clone()) };
@@ -132,9 +136,9 @@ pub(super) fn connect(config: &ChainConfig, settings: &LogSettings) -> Result<Ar
 }
 
 /// The password in a file, without the end of its line.
-fn password(file: &Path) -> Result<SecretBytes, NodeError> {
+fn password(file: &Path, access: SecretAccess) -> Result<SecretBytes, NodeError> {
     let failed = |reason: String| NodeError::File { path: file.to_owned(), reason };
-    let read = File::open(file).and_then(|file| SecretBytes::read(file, MAX_PASSWORD_BYTES));
+    let read = SecretBytes::read(open_secret(file, access)?, MAX_PASSWORD_BYTES);
     let password = read.map_err(|error| failed(format!("the password cannot be read: {error}")))?;
     let line = password.expose();
     if line.len() > MAX_PASSWORD_BYTES {

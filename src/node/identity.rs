@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_256};
 use zeroize::Zeroizing;
 
+use super::{NodeConfig, NodeError};
 use crate::SecretBytes;
 use crate::address::Address;
 use crate::bls::{Scalar, SecretKey};
@@ -19,7 +20,7 @@ use crate::committee::NodeId;
 use crate::engine::{OsRandomness, Randomness, RandomnessError};
 use crate::hex;
 use crate::store::seal::{DataKey, SealError, SealedKey};
-use crate::store::{ShareFileError, Unlock, read_text, write_new};
+use crate::store::{SecretFileError, ShareFileError, Unlock, check_sealed, read_text, write_new};
 
 /// The version of the file.
 const LAYOUT: u32 = 1;
@@ -146,6 +147,12 @@ impl Identity {
         let file = IdentityFile { layout: LAYOUT, node_id: self.node_id.to_string(), key, secrets };
         let json = serde_json::to_vec_pretty(&file).map_err(|error| damaged(path, &error))?;
         Ok(write_new(path, &json)?)
+    }
+
+    /// The identity of a node, out of a file that is closed to others.
+    pub(super) fn of(config: &NodeConfig, unlock: &Unlock) -> Result<Self, NodeError> {
+        check_sealed(&config.identity, config.secrets).map_err(SecretFileError::from)?;
+        Ok(Self::open(&config.identity, unlock)?)
     }
 
     /// Reads and opens an identity file.

@@ -26,7 +26,7 @@ use crate::engine::{
 use crate::epoch::View;
 use crate::network::Network;
 use crate::network::tcp::TcpNetwork;
-use crate::store::{DkgState, Unlock};
+use crate::store::{DkgState, SecretAccess, Unlock};
 
 /// How long a node waits before it asks again for a log that it could not reach at its start.
 const LOG_RETRY: Duration = Duration::from_secs(1);
@@ -55,13 +55,14 @@ struct Parts {
 /// How this member comes to its log.
 struct LogWay {
     settings: LogSettings,
+    secrets: SecretAccess,
     key: SigningKey,
     trouble: Trouble,
 }
 
 impl LogWay {
     fn connect(&self, chain: &Arc<ChainConfig>, copy: &FileLog, clock: &dyn Clock) -> Result<Access, NodeError> {
-        let copy = LogCopy::new(copy, host::connect(chain, &self.settings)?);
+        let copy = LogCopy::new(copy, host::connect(chain, &self.settings, self.secrets)?);
         let host: Arc<dyn LogHost> = Arc::new(Seen::new(Arc::new(copy), Arc::clone(&self.trouble)));
         let (replica, key) = (LogChain::new(Arc::clone(chain)), self.key.clone());
         let node = ChainNode::new(replica, Arc::clone(&host), key, clock.now_ms());
@@ -100,7 +101,7 @@ impl Node {
     pub fn start(config: &NodeConfig, unlock: &Unlock, create: bool) -> Result<Node, NodeError> {
         let committee = CommitteeFile::read(&config.committee)?;
         let chain = Arc::clone(committee.chain());
-        let identity = Identity::open(&config.identity, unlock)?;
+        let identity = Identity::of(config, unlock)?;
         let not_a_member = || NodeError::NotAMember {
             identity: config.identity.clone(),
             node: identity.node_id,
@@ -116,8 +117,12 @@ impl Node {
         let network = Arc::new(bind(|| tcp_config(config, &chain, &addresses, me, &identity))?);
 
         let trouble = Trouble::default();
-        let log =
-            LogWay { settings: config.log.clone(), key: identity.network_key.clone(), trouble: Arc::clone(&trouble) };
+        let log = LogWay {
+            settings: config.log.clone(),
+            secrets: config.secrets,
+            key: identity.network_key.clone(),
+            trouble: Arc::clone(&trouble),
+        };
         let access = log.connect(&chain, &folder.log, &*clock)?;
         let messages = Messages::start(&network, &chain)?;
         let phase = Duration::from_millis(chain.view_ms().saturating_mul(chain.schedule().views_per_phase));

@@ -82,6 +82,9 @@ pub enum NodeError {
     /// This member's keys.
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
+    /// A file with a secret that is open to others, or cannot be read.
+    #[error(transparent)]
+    Secret(#[from] crate::store::SecretFileError),
     /// The keys are of nobody in the committee.
     #[error("{} has the keys of node {node}, which is not in the committee file {}", identity.display(), committee.display())]
     NotAMember {

@@ -28,6 +28,8 @@ mod recovery;
 mod retention;
 #[cfg(feature = "file-store")]
 pub mod seal;
+#[cfg(feature = "file-store")]
+mod secret_file;
 #[cfg(any(feature = "eip2335", feature = "file-store"))]
 mod share_file;
 
@@ -47,6 +49,8 @@ pub use recovery::{Recovered, recover};
 pub use retention::{KEPT_EPOCHS, MAX_KEPT_EPOCHS, NoKey, REMEMBERED_EPOCHS};
 #[cfg(feature = "file-store")]
 pub use seal::Unlock;
+#[cfg(feature = "file-store")]
+pub use secret_file::{ExposedFile, SecretAccess, SecretFileError, check_sealed, open_secret};
 #[cfg(any(feature = "eip2335", feature = "file-store"))]
 pub use share_file::ShareFileError;
 #[cfg(feature = "node")]

@@ -25,6 +25,7 @@ use rand::rngs::SysRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::secret_file::{ExposedFile, SecretAccess, check_access};
 use crate::hex;
 use crate::secret::SecretBytes;
 
@@ -98,13 +99,8 @@ pub enum KeyFileError {
     #[error("{} is there already and is not overwritten: what it sealed would open with nothing else", .0.display())]
     Exists(PathBuf),
     /// Others can read it.
-    #[error("the key file {} is open to others (mode {mode:03o}); make it yours alone with: chmod 600 {}", path.display(), path.display())]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Exposed(#[from] ExposedFile),
     /// Not what a key file holds.
     #[error("{} is not a key file, which is {} hex digits and nothing else", .0.display(), 2 * KEY_BYTES)]
     Malformed(PathBuf),
@@ -125,13 +121,15 @@ pub enum Unlock {
     Passphrase(SecretBytes),
     /// A file with a random key: see [`create_key_file`].
     KeyFile(PathBuf),
+    /// As [`KeyFile`](Self::KeyFile), where it is a secret that is mounted: see [`SecretAccess::Mounted`].
+    MountedKeyFile(PathBuf),
 }
 
 impl Unlock {
     fn kind(&self) -> &'static str {
         match self {
             Unlock::Passphrase(_) => "passphrase",
-            Unlock::KeyFile(_) => "key file",
+            Unlock::KeyFile(_) | Unlock::MountedKeyFile(_) => "key file",
         }
     }
 }
@@ -269,7 +267,7 @@ impl SealedKey {
     pub fn seal_at(key: &DataKey, unlock: &Unlock, cost: Argon2Cost) -> Result<Self, SealError> {
         let lock = match unlock {
             Unlock::Passphrase(_) => Lock::Passphrase { cost, salt: random()? },
-            Unlock::KeyFile(_) => Lock::KeyFile,
+            Unlock::KeyFile(_) | Unlock::MountedKeyFile(_) => Lock::KeyFile,
         };
         let plain = SecretBytes::new(key.0.to_vec());
         let sealed = lock.key(unlock)?.seal(SEALED_KEY_CONTEXT, &plain)?;
@@ -295,7 +293,8 @@ impl Lock {
             (Lock::Passphrase { cost, salt }, Unlock::Passphrase(passphrase)) => {
                 cost.derive(passphrase, salt).map(DataKey)
             }
-            (Lock::KeyFile, Unlock::KeyFile(path)) => Ok(read_key_file(path)?),
+            (Lock::KeyFile, Unlock::KeyFile(path)) => Ok(read_key_file(path, SecretAccess::Owner)?),
+            (Lock::KeyFile, Unlock::MountedKeyFile(path)) => Ok(read_key_file(path, SecretAccess::Mounted)?),
             (Lock::Passphrase { .. }, _) => {
                 Err(SealError::OtherKind { sealed_with: "passphrase", given: unlock.kind() })
             }
@@ -334,7 +333,7 @@ pub fn create_key_file(path: &Path) -> Result<(), SealError> {
     Ok(())
 }
 
-fn read_key_file(path: &Path) -> Result<DataKey, KeyFileError> {
+fn read_key_file(path: &Path, access: SecretAccess) -> Result<DataKey, KeyFileError> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),
         _ => KeyFileError::Io { path: path.to_owned(), reason: error.to_string() },
@@ -344,7 +343,7 @@ fn read_key_file(path: &Path) -> Result<DataKey, KeyFileError> {
         return Err(KeyFileError::Malformed(path.to_owned()));
     }
     let file = File::open(path).map_err(failed)?;
-    check_mode(path, &file.metadata().map_err(failed)?)?;
+    check_access(path, &file.metadata().map_err(failed)?, access)?;
     let text = SecretBytes::read(file, MAX_KEY_FILE_BYTES).map_err(failed)?;
     let malformed = || KeyFileError::Malformed(path.to_owned());
     let digits = match text.expose() {
@@ -354,18 +353,6 @@ fn read_key_file(path: &Path) -> Result<DataKey, KeyFileError> {
     let digits = std::str::from_utf8(digits).map_err(|_| malformed())?;
     let key = hex::decode_array(digits).map(Zeroizing::new).ok_or_else(malformed)?;
     Ok(DataKey(key))
-}
-
-#[cfg(unix)]
-fn check_mode(path: &Path, metadata: &std::fs::Metadata) -> Result<(), KeyFileError> {
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(KeyFileError::Exposed { path: path.to_owned(), mode }) }
-}
-
-/// Elsewhere, who may read a file is not a matter of mode bits.
-#[cfg(not(unix))]
-fn check_mode(_: &Path, _: &std::fs::Metadata) -> Result<(), KeyFileError> {
-    Ok(())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], SealError> {

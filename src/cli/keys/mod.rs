@@ -18,7 +18,7 @@ use dkg_engine::hex;
 use dkg_engine::node::{Answer, Request, admin_socket, ask};
 use dkg_engine::store::eip2335::{Keystore, PasswordFunction};
 use dkg_engine::store::{
-    Backup, DkgState, EpochRecord, FileError, FileStore, KeyHealth, Owner, SafeKey, Store, StoreError,
+    Backup, DkgState, EpochRecord, FileError, FileStore, KeyHealth, Owner, SafeKey, SecretAccess, Store, StoreError,
 };
 
 use super::outcome::{Failure, conclude, wrong, wrong_with};
@@ -75,6 +75,10 @@ struct StoreOptions {
     /// without that, the terminal is asked.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+
+    /// The files with secrets are mounted read-only: root's, of mode 0440 or 0444.
+    #[arg(long)]
+    mounted_secrets: bool,
 
     /// Print one JSON object on stdout, and nothing else.
     #[arg(long)]
@@ -234,6 +238,10 @@ impl StoreOptions {
         Owner { chain_id: self.chain.clone(), member: self.member }
     }
 
+    fn access(&self) -> SecretAccess {
+        if self.mounted_secrets { SecretAccess::Mounted } else { SecretAccess::Owner }
+    }
+
     /// What the store is, or is to be, opened with.
     fn source(&self, is_new: bool) -> Source<'_> {
         Source {
@@ -242,6 +250,7 @@ impl StoreOptions {
             passphrase_file: self.passphrase_file.as_deref(),
             variable: VARIABLE,
             options: "--passphrase-file or --key-file",
+            access: self.access(),
             is_new,
         }
     }
@@ -282,6 +291,7 @@ impl BackupOptions {
             passphrase_file: self.backup_passphrase_file.as_deref(),
             variable: BACKUP_VARIABLE,
             options: "--backup-passphrase-file",
+            access: SecretAccess::Owner,
             is_new,
         }
     }
@@ -446,6 +456,7 @@ impl ChangePassphrase {
             passphrase_file: self.new_passphrase_file.as_deref(),
             variable: NEW_VARIABLE,
             options: "--new-passphrase-file or --new-key-file",
+            access: self.store.access(),
             is_new: true,
         };
         opened.store.reseal(&new.unlock()?).map_err(|error| self.store.wrong(&error))?;
