@@ -89,7 +89,7 @@ fn a_node_and_a_log_server_show_the_phase_who_is_missing_and_how_the_keys_are() 
     assert!(!server.contains("This node"), "{server}");
 
     committee.kill_log();
-    committee.wait_until("the trouble", &[0], |status| status.trouble.is_some());
+    committee.wait_until("the trouble", &[0], |status| status.log.reading.is_some());
     let (node, _) = open(&format!("http://{}:7080/", committee.ip(0)));
     assert_shows(&node, &["the log cannot be reached"]);
 }

@@ -73,8 +73,9 @@ fn a_member_that_is_cut_off_from_all_while_shares_are_dealt_is_named_and_gets_it
         assert_eq!(missing, [cut], "{}", summary(&status));
     }
     committee.wait_until("everybody to see that the links are dead", &OTHERS, link_is_dead(cut));
-    committee
-        .wait_until("who is cut off to see it", &[CUT], |status| !has_reached(status, 1) && status.trouble.is_some());
+    committee.wait_until("who is cut off to see it", &[CUT], |status| {
+        !has_reached(status, 1) && status.log.reading.is_some()
+    });
     let shown = String::from_utf8(dkg(committee.path(), &["status", "--config", "m0/node.toml"]).stdout).unwrap();
     assert!(shown.contains(&format!("not dealt: {cut}")), "{shown}");
 

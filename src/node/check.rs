@@ -154,7 +154,7 @@ fn running(socket: &Path, file: &Path, ours: &str, deadline: Instant) -> Result<
 /// Whether a ceremony cannot begin with it. The other members are asked one by one, and a run makes new keys.
 fn stands_in_the_way(about: Subject) -> bool {
     match about {
-        Subject::Node | Subject::Views | Subject::Clock | Subject::Log => true,
+        Subject::Node | Subject::Views | Subject::Clock | Subject::Log | Subject::Committee | Subject::Disk => true,
         Subject::Members | Subject::Keys | Subject::Exposure => false,
     }
 }

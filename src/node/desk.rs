@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::admin::Desk;
 use super::diary::Diary;
+use super::ground::{CommitteeOnDisk, free_bytes};
 use super::host::Trouble;
 use super::probe::probe;
 use super::pulse::{Pulse, Sign};
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) trouble: Trouble,
     pub(super) overviews: Mutex<Overviews>,
     pub(super) stage: Mutex<Stage>,
+    pub(super) committee_file: CommitteeOnDisk,
     /// The folder of what the node must not lose.
     pub(super) data: PathBuf,
     /// What has stopped the node by itself, or holds it.
@@ -174,12 +176,13 @@ impl Shared {
             has_keys: overview.epoch.has_keys || overview.epoch.counter == 0,
             keys: keys.iter().flat_map(|keys| [Some(keys.current.clone()), keys.next.clone()]).flatten().collect(),
             exposures: notes.exposed.values().copied().collect(),
+            committee_file: self.committee_file.trouble(),
+            free_bytes: free_bytes(&self.data),
         });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stage,
             verdict,
-            trouble: trouble.told(),
             index: self.me,
             node_id: self.node_id.to_string(),
             seen,

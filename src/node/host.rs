@@ -34,15 +34,6 @@ pub(super) struct Troubles {
 /// See [`Troubles`].
 pub(super) type Trouble = Arc<Mutex<Troubles>>;
 
-impl Troubles {
-    /// All of it in one sentence.
-    pub(super) fn told(&self) -> Option<String> {
-        let reading = self.reading.iter().map(|trouble| format!("reading the log: {trouble}"));
-        let appending = self.appending.iter().map(|trouble| format!("writing to the log: {trouble}"));
-        reading.chain(appending).reduce(|all, next| format!("{all}; {next}"))
-    }
-}
-
 /// What is known now of one of them; not what there was before only if the outcome says something about it.
 fn note<T>(trouble: &mut Option<String>, outcome: &Result<T, LogError>) {
     match outcome {
@@ -183,9 +174,9 @@ mod tests {
         let trouble = Trouble::default();
         let host = Seen::new(Arc::new(Answers { appends, ..Answers::default() }), Arc::clone(&trouble));
         let _ = host.append(b"a tick");
-        assert!(trouble.lock().told().is_some_and(|trouble| trouble.contains("no route")));
+        assert!(trouble.lock().appending.as_ref().is_some_and(|trouble| trouble.contains("no route")));
         assert_eq!(host.append(b"a tick"), Err(LogError::NothingNew));
-        assert_eq!(trouble.lock().told(), None, "the log was reached, and all is well");
+        assert_eq!(*trouble.lock(), Troubles::default(), "the log was reached, and all is well");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
 use super::desk::{Access, Shared};
+use super::ground::CommitteeOnDisk;
 use super::host::{Seen, Trouble, endpoints, kind};
 use super::identity::Identity;
 use super::links::{OffsetClock, addresses, bind, tcp_config};
@@ -152,6 +153,7 @@ impl Node {
             stage: Mutex::default(),
             ended: Mutex::new(folder::sighting(&config.data)?),
             data: config.data.clone(),
+            committee_file: CommitteeOnDisk::new(&config.committee, *chain.identity()),
             pulse: Mutex::default(),
             since: Instant::now(),
             config: chain,

@@ -11,7 +11,7 @@
 //!     +- Status: a copy of what there is to see, for page, metrics and commands
 //! ```
 //!
-//! A node whose log cannot be reached waits for it and says so ([`Status::trouble`]); it stops by itself only where going
+//! A node whose log cannot be reached waits for it and says so ([`Status::verdict`]); it stops by itself only where going
 //! on would be a guess ([`Node::ended`]): its store or its copy of the log fails, the log has forked or was rewritten, or it
 //! lacks the key that the present epoch expects and was not told to start without.
 //!
@@ -31,6 +31,7 @@ mod diary;
 mod folder;
 #[cfg(feature = "metrics")]
 mod gauges;
+mod ground;
 mod host;
 mod life;
 mod links;
@@ -57,8 +58,8 @@ pub use life::Node;
 pub use probe::PeerCheck;
 pub use status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
 pub use verdict::{
-    Facts, Finding, HALTED_VIEWS, LATE_VIEWS, Level, MAX_SILENCE_MS, MIN_LATE_MS, MIN_SILENCE_MS, SILENT_VIEWS,
-    Subject, Verdict,
+    Facts, Finding, HALTED_VIEWS, LATE_VIEWS, Level, MAX_SILENCE_MS, MIN_FREE_BYTES, MIN_LATE_MS, MIN_SILENCE_MS,
+    SILENT_VIEWS, Subject, Verdict,
 };
 pub use web::{MetricsSource, StatusSource, Web};
 

@@ -36,8 +36,6 @@ pub struct Status {
     pub stage: Stage,
     /// How the node and its committee are, judged from all that is known.
     pub verdict: Verdict,
-    /// Why the log could not be reached, if the last call failed.
-    pub trouble: Option<String>,
     /// This member's index.
     pub index: Index,
     /// This member's node id.

@@ -26,6 +26,9 @@ pub const MIN_LATE_MS: u64 = 2_000;
 /// For as long as so many views last, and [`MIN_SILENCE_MS`], may the chain stand before it counts as halted.
 pub const HALTED_VIEWS: u64 = 10;
 
+/// With less room than that on its disk, a node is about to stop: its copy of the log grows by some megabytes an hour where views
+/// last a second.
+pub const MIN_FREE_BYTES: u64 = 128 << 20;
 /// The most members that a sentence names.
 const NAMED: usize = 12;
 
@@ -60,6 +63,10 @@ pub struct Facts {
     pub keys: Vec<KeyHealth>,
     /// How much of each dealer's secret has got out in the present run.
     pub exposures: Vec<Exposure>,
+    /// What is wrong with the committee file on the disk, beside the one that the node was started with.
+    pub committee_file: Option<String>,
+    /// Room on the disk with the node's folder, if the system says.
+    pub free_bytes: Option<u64>,
 }
 
 /// The one word. In order of how much it matters.
@@ -115,11 +122,15 @@ pub enum Subject {
     Keys,
     /// Secrets of which too much has got out.
     Exposure,
+    /// The committee file.
+    Committee,
+    /// The disk.
+    Disk,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Subject; 7] = [
+    pub const ALL: [Subject; 9] = [
         Subject::Node,
         Subject::Members,
         Subject::Views,
@@ -127,6 +138,8 @@ impl Subject {
         Subject::Log,
         Subject::Keys,
         Subject::Exposure,
+        Subject::Committee,
+        Subject::Disk,
     ];
 
     /// The name as JSON and metrics have it.
@@ -139,6 +152,8 @@ impl Subject {
             Subject::Log => "log",
             Subject::Keys => "keys",
             Subject::Exposure => "exposure",
+            Subject::Committee => "committee",
+            Subject::Disk => "disk",
         }
     }
 }
@@ -183,10 +198,11 @@ impl Verdict {
     pub fn of(facts: &Facts) -> Self {
         let mut findings = match facts.stage {
             Stage::Running => {
-                [members(facts), views(facts), clock(facts), log(facts), keys(facts), exposures(facts)].concat()
+                [members(facts), views(facts), clock(facts), log(facts), keys(facts), exposures(facts), ground(facts)]
+                    .concat()
             }
             // What an old chain says of members and keys tells nothing.
-            Stage::Starting => [vec![starting()], log(facts)].concat(),
+            Stage::Starting => [vec![starting()], log(facts), ground(facts)].concat(),
             Stage::Held => vec![held(facts)],
             Stage::Stopped => vec![stopped(facts)],
         };
@@ -337,6 +353,19 @@ fn exposures(facts: &Facts) -> Vec<Finding> {
     close.map(|exposure| finding(Level::Degraded, Subject::Exposure, exposure.to_string(), to_do)).collect()
 }
 
+/// What the node stands on.
+fn ground(facts: &Facts) -> Vec<Finding> {
+    let file = facts.committee_file.iter().map(|trouble| {
+        let to_do = "if the file is right, restart the node; if not, bring back the one that the other members have";
+        finding(Level::Degraded, Subject::Committee, trouble.clone(), to_do)
+    });
+    let low = facts.free_bytes.filter(|free| *free < MIN_FREE_BYTES).map(|free| {
+        let what = format!("the disk with this node's folder has {} MB left", free >> 20);
+        finding(Level::Degraded, Subject::Disk, what, "make room: where it has none, the node stops")
+    });
+    file.chain(low).collect()
+}
+
 /// `47 s (47 views)`.
 fn lasting(ms: u64, view_ms: u64) -> String {
     let time = match ms / 1000 {
@@ -394,6 +423,8 @@ mod tests {
             has_keys: true,
             keys: Vec::new(),
             exposures: Vec::new(),
+            committee_file: None,
+            free_bytes: Some(MIN_FREE_BYTES),
         }
     }
 
@@ -498,6 +529,15 @@ mod tests {
             Verdict::of(&Facts { exposures: vec![Exposure { left: 2, ..exposure }], ..well() }).level,
             Level::Ok
         );
+    }
+
+    #[test]
+    fn another_committee_file_and_a_disk_without_room_are_told() {
+        let other = Facts { committee_file: Some("c.toml is another one".to_owned()), ..well() };
+        assert!(only(&other, Level::Degraded, Subject::Committee).starts_with("c.toml is another one; if the file"));
+        let full = Facts { free_bytes: Some((5 << 20) + 1), ..well() };
+        assert!(only(&full, Level::Degraded, Subject::Disk).contains("has 5 MB left"));
+        assert_eq!(Verdict::of(&Facts { free_bytes: None, ..well() }).level, Level::Ok);
     }
 
     #[test]
