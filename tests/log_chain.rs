@@ -222,6 +222,27 @@ fn while_a_run_is_on_only_ticks_for_the_next_view_count() {
     world.jump(50);
 }
 
+#[test]
+fn a_burst_of_ticks_makes_no_honest_post_stale() {
+    let schedule = Schedule { views_in_epoch: 3600, setup_first_view: 60, views_per_phase: 120, poll_step: 10 };
+    let mut world = World::of(Arc::new(ChainConfig::new(ChainSpec { schedule, ..spec() }).unwrap()));
+    world.finalize(60);
+    let honest = world.entry(4, Payload::Post("a vector".into()));
+    let honest = world.sign(&honest);
+    // Two members tick whatever they are let, in every view of the run's first phase.
+    let mut taken = 0;
+    for view in 61..=180 {
+        for author in 0..T {
+            for ahead in [0, 1, 500, 3000] {
+                taken += usize::from(world.tick(author, view + ahead).skipped.is_none());
+            }
+        }
+        world.tick(T, view);
+    }
+    assert_eq!((world.replica.header().view, taken), (View(180), 2 * 120), "one each behind every view");
+    assert_eq!(world.append(honest).skipped, None);
+}
+
 // What is skipped.
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::audit::{Posted, audit};
 use super::fault::Fault;
-use super::plan::{ChainKind, Part, Plan, bearable};
+use super::plan::{ChainKind, Part, Plan, VIEW_MS, bearable};
 use crate::bls::{CombineError, Index, PublicKey, RANDOM_BEACON_TAG, combine};
 use crate::chain::DkgResult;
 use crate::committee::threshold;
@@ -44,6 +44,8 @@ pub enum Rule {
     Limits,
     /// Nothing that others do stops a node.
     Resilience,
+    /// On a log chain with at most `t` malicious members no phase is shorter than its views.
+    Synchrony,
 }
 
 impl Rule {
@@ -61,6 +63,7 @@ impl Rule {
             Rule::Submission => "submission",
             Rule::Limits => "limits",
             Rule::Resilience => "resilience",
+            Rule::Synchrony => "synchrony",
         }
     }
 }
@@ -120,6 +123,8 @@ impl Ending {
 struct File {
     setup: EpochSetup,
     cuts: [Option<u64>; 3],
+    /// When its first view became final, and the last of each phase.
+    reached: Vec<u64>,
     board: Vec<Posted>,
     reports: BTreeMap<usize, RunReport>,
     submitted: BTreeMap<usize, DkgResult>,
@@ -232,6 +237,7 @@ impl Watch {
         let file = File {
             setup: setup.clone(),
             cuts: [None; 3],
+            reached: Vec::new(),
             board: Vec::new(),
             reports: BTreeMap::new(),
             submitted: BTreeMap::new(),
@@ -252,7 +258,32 @@ impl Watch {
         self.files.iter().filter(|(_, file)| !file.over).filter(ended).map(|(epoch, _)| *epoch).collect()
     }
 
-    pub(super) fn finalized(&mut self, block: &Header) {
+    pub(super) fn finalized(&mut self, block: &Header, now: u64) {
+        let keeps_time =
+            self.plan.chain() == ChainKind::Log && self.plan.malicious().len() <= threshold(self.plan.size());
+        let mut short = None;
+        for file in self.files.values_mut().filter(|file| !file.over && keeps_time) {
+            let boundaries = [&[file.setup.first_view][..], &file.setup.phase_final_views].concat();
+            for (number, view) in boundaries.iter().enumerate().skip(file.reached.len()) {
+                if block.view < *view {
+                    break;
+                }
+                if let (Some(since), Some(from)) = (file.reached.last(), number.checked_sub(1)) {
+                    let least = (view.0 - boundaries.get(from).map_or(view.0, |from| from.0)) * VIEW_MS;
+                    let took = now - since;
+                    if took < least {
+                        short = Some(format!(
+                            "phase {number} of epoch {}'s run took {took} ms of {least}",
+                            file.setup.epoch
+                        ));
+                    }
+                }
+                file.reached.push(now);
+            }
+        }
+        if let Some(short) = short {
+            self.break_rule(Rule::Synchrony, || short);
+        }
         for file in self.files.values_mut().filter(|file| !file.over) {
             for (cut, last) in file.cuts.iter_mut().zip(&file.setup.phase_final_views) {
                 if block.view >= *last {

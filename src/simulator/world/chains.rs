@@ -6,7 +6,8 @@ use super::super::fault::Fault;
 use super::super::plan::VIEW_MS;
 use super::super::watch::Rule;
 use super::{Chain, Happening, PartOfNode, World};
-use crate::chain::log::{ChainEvent, Next};
+use crate::bls::Index;
+use crate::chain::log::{ChainEvent, Next, Payload};
 use crate::chain::{BoardMessage, DkgResult};
 use crate::committee::NodeId;
 use crate::epoch::{ProtocolEvent, View};
@@ -78,7 +79,7 @@ impl World {
                 }
                 self.watch.epoch_over(epoch);
                 self.note_the_unwell();
-                self.watch.finalized(block);
+                self.watch.finalized(block, now);
                 self.timeline.note(now, "chain", || format!("view {}", block.view));
                 planned = self.coalition.block(block, now);
             }
@@ -98,14 +99,37 @@ impl World {
         }
     }
 
+    /// What ticks of malicious members come in with the next view, as early as they are let: while a run is on, as soon as the
+    /// last is final.
+    fn hasty_ticks(&mut self) -> Vec<Vec<u8>> {
+        let Chain::Log(log) = &mut self.chain else { return Vec::new() };
+        let head = log.observer.header().view;
+        let epoch = head.0 / self.plan.schedule().views_in_epoch + 1;
+        if !log.observer.is_paced() {
+            return Vec::new();
+        }
+        let hasty = self.plan.malicious().iter().filter(|member| {
+            let ticked = Index::from_position(**member).map(|index| log.observer.last_tick(index));
+            let tricks = self.plan.faults_of(**member, epoch).any(|part| part.fault == Fault::ClockTricks);
+            tricks && ticked.is_some_and(|ticked| ticked <= head)
+        });
+        let next = Payload::Tick(View(head.0 + 1));
+        hasty.filter_map(|member| log.pens.write(*member, next.clone())).collect()
+    }
+
     pub(super) fn tick(&mut self, view: View) {
         let schedule = *self.plan.schedule();
         // The run of an epoch's setup phase makes the keys of the next.
         let epoch = view.0 / schedule.views_in_epoch + 1;
+        // While a run is on only the next view can be ticked.
+        let said = match &self.chain {
+            Chain::Log(log) if log.observer.is_paced() => View(log.observer.header().view.0 + 1),
+            _ => view,
+        };
         for member in self.plan.malicious().iter().copied().collect::<Vec<_>>() {
             let faults: Vec<Fault> = self.plan.faults_of(member, epoch).map(|part| part.fault).collect();
             let entries = match &mut self.chain {
-                Chain::Log(log) => log.pens.tick(member, view, &faults),
+                Chain::Log(log) => log.pens.tick(member, said, &faults),
                 Chain::Contract(_) => return,
             };
             for entry in entries {
@@ -127,9 +151,18 @@ impl World {
 
     /// Brings what the simulator knows of the log up to date, and wakes the followers.
     pub(super) fn read_log(&mut self) {
+        let mut hasted = None;
         loop {
             let Chain::Log(log) = &mut self.chain else { return };
-            let Some(entry) = log.hosted.entry(log.pens.seen()) else { break };
+            let Some(entry) = log.hosted.entry(log.pens.seen()) else {
+                // Once for each view: what is skipped is not said again.
+                let head = log.observer.header().view;
+                let hasty = if hasted == Some(head) { Vec::new() } else { self.hasty_ticks() };
+                let (Chain::Log(log), false) = (&mut self.chain, hasty.is_empty()) else { break };
+                hasty.iter().for_each(|entry| log.hosted.append(entry));
+                hasted = Some(head);
+                continue;
+            };
             log.pens.read(&entry);
             let position = log.observer.prefix().position;
             let applied = match log.observer.apply(&entry) {
