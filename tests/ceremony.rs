@@ -286,7 +286,7 @@ fn any_three_of_five_shares_make_one_signature_and_bad_ones_are_named_and_do_no_
         combined.refused.iter().map(|refused| (refused.share, refused.index.byte())).collect();
     assert_eq!(refused, [(0, 1), (1, 3), (2, 3), (3, 2), (4, 9), (6, 0)], "the one that came twice among them");
     let error = combine(&result, b"hello", TAG, &[&bad[..], &[good(0), good(2)]].concat()).unwrap_err().to_string();
-    assert!(error.contains("2 good shares are too few, 3 are needed") && error.contains("member 1"), "{error}");
+    assert!(error.contains("shares of 3 members are needed") && error.contains("of members 0 and 2;"), "{error}");
     let mut wrong = result.clone();
     wrong.t = 1;
     assert!(combine(&wrong, b"hello", TAG, &[good(0), good(1)]).is_err(), "a result whose numbers do not fit");
@@ -343,7 +343,10 @@ fn combine_names_the_files_with_bad_shares() {
     }
     let args = ["--result", "result.json", "--message", "hello", "s0.json", "s1.json", "s2.json"];
     let told = refused(path, 1, &[&["combine"], &args[..]].concat());
-    assert!(told.contains("s1.json: the share of member 1 does not verify") && told.contains("2 good"), "{told}");
+    assert!(told.contains("s1.json: the share of member 1 does not verify"), "{told}");
+    let whose =
+        "shares of 3 members are needed, and there are those of members 0 and 2; members 1, 3 and 4 could still sign";
+    assert!(told.contains(whose), "{told}");
     assert!(!told.contains("s0.json") && !told.contains("s2.json"), "{told}");
 
     let output = dkg(path, &[&["combine"], &args[..], &["s3.json"]].concat());
@@ -383,7 +386,9 @@ fn combine_and_verify_work_on_files_and_their_exit_codes_tell() {
     assert!(refused(path, 1, &[&by_key[..], &["--message", "hello", "--tag", "other"]].concat()).is_empty());
 
     let told = refused(path, 1, &[&["combine", "s1.json", "s2.json"], &base[..]].concat());
-    assert!(told.contains("too few"), "{told}");
+    let whose =
+        "shares of 3 members are needed, and there are those of members 1 and 2; members 0, 3 and 4 could still sign";
+    assert!(told.contains(whose), "{told}");
     let told = refused(path, 1, &[&["combine", "s1.json", "nowhere.json"], &base[..]].concat());
     assert!(told.contains("nowhere.json"), "{told}");
     fs::write(path.join("s9.json"), "{").unwrap();
@@ -397,4 +402,75 @@ fn combine_and_verify_work_on_files_and_their_exit_codes_tell() {
     assert!(refused(path, 2, &[&by_key[..], &["--message-hex", "xyz"]].concat()).contains("hex"));
     let told = refused(path, 1, &["sign", "--config", "nowhere.toml", "--epoch", "1", "--message", "x"]);
     assert!(told.contains("nowhere.toml"), "{told}");
+}
+
+#[test]
+fn verify_says_in_what_a_signature_differs_from_what_was_asked_about() {
+    let folder = Folder::new();
+    let path = folder.path();
+    let (result, keys) = keys();
+    let shares: Vec<_> = (0..3).map(|index| share(&keys, index, "hello")).collect();
+    let signature = combine(&result, b"hello", TAG, &shares).unwrap();
+    fs::write(path.join("signature.json"), serde_json::to_string(&signature).unwrap()).unwrap();
+    fs::write(path.join("result.json"), serde_json::to_string(&result).unwrap()).unwrap();
+    let later = PublicResult { epoch: 5, ..result.clone() };
+    fs::write(path.join("later.json"), serde_json::to_string(&later).unwrap()).unwrap();
+    fs::write(path.join("message"), "hello\n").unwrap();
+    let told = |args: &[&str]| {
+        let output = dkg(path, &[&["verify", "signature.json"], args].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let by = |args: &[&'static str]| [&["--result", "result.json"], args].concat();
+    for (args, said) in [
+        (by(&["--message", "hallo"]), "it is of another message: \"hello\""),
+        (by(&["--message", "hello", "--tag", "other"]), "it was made under the tag"),
+        (by(&["--message-file", "message"]), "it is valid for the message without the newline at its end"),
+        (by(&["--message-file", "message"]), "message ends in a newline, which belongs to the message"),
+        (vec!["--result", "later.json", "--message", "hello"], "no public keys of epoch 4 (of these: 5)"),
+    ] {
+        let told = told(&args);
+        assert!(told.contains(said), "{args:?}: {told}");
+    }
+    let flow = ["verify", "signature.json", "--group-key", &result.group_public_key_flow, "--message", "hello"];
+    let told = refused(path, 2, &flow);
+    assert!(told.contains("in the order of Flow") && told.contains("Usage: dkg verify"), "{told}");
+}
+
+#[test]
+fn a_file_in_another_ones_place_is_called_what_it_is() {
+    let folder = Folder::new();
+    let path = folder.path();
+    (1..=2).for_each(|number| keygen(path, number));
+    ok(path, &[&NEW[..], &["1.toml", "2.toml"]].concat());
+    let (result, keys) = keys();
+    fs::write(path.join("share.json"), serde_json::to_string(&share(&keys, 0, "x")).unwrap()).unwrap();
+    fs::write(path.join("result.json"), serde_json::to_string(&result).unwrap()).unwrap();
+    let config = |committee: &str, identity: &str| {
+        format!("committee = \"{committee}\"\nidentity = \"{identity}\"\nkey_file = \"1.key\"\ndata = \"data\"\n")
+    };
+    fs::write(path.join("node.toml"), config("committee.toml", "1.json")).unwrap();
+    fs::write(path.join("no-committee.toml"), config("1.toml", "1.json")).unwrap();
+    fs::write(path.join("no-identity.toml"), config("committee.toml", "1.toml")).unwrap();
+    let combine = |share, result| ["combine", share, "--result", result, "--message", "x"];
+    for (args, file, is, wanted) in [
+        (&["committee", "show", "1.json"][..], "1.json", "a member's sealed keys", "a committee file"),
+        (&["committee", "check", "node.toml"], "node.toml", "a node's configuration", "a committee file"),
+        (&["committee", "check", "committee.toml", "1.json"], "1.json", "sealed keys", "a member's public part"),
+        (&["status", "--config", "committee.toml"], "committee.toml", "a committee file", "a node's configuration"),
+        (&["check", "--config", "1.key"], "1.key", "a key file", "a node's configuration"),
+        (&["node", "--config", "no-committee.toml"], "1.toml", "a member's public part", "a committee file"),
+        (&["node", "--config", "no-identity.toml"], "1.toml", "a member's public part", "a member's sealed keys"),
+        (&combine("result.json", "result.json"), "result.json", "an epoch's public keys", "share of a signature"),
+        (&combine("share.json", "share.json"), "share.json", "one member's share", "an epoch's public keys"),
+    ] {
+        let told = refused(path, 1, args);
+        let (before, after) = told.split_once("what is needed here is").unwrap_or_else(|| panic!("{args:?}: {told}"));
+        assert!(before.contains(file) && before.contains(is) && after.contains(wanted), "{args:?}: {told}");
+    }
+    let told = refused(path, 1, &["status", "--config", "elsewhere/node.toml"]);
+    assert!(told.contains("there is no elsewhere/node.toml") && told.contains("--config FILE"), "{told}");
+    fs::write(path.join("node.toml"), "committee = \"committee.toml\"\nidentiy = \"1.json\"\n").unwrap();
+    let told = refused(path, 1, &["status"]);
+    assert!(told.contains("line 2") && told.contains("identiy"), "{told}");
 }

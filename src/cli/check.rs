@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use dkg_engine::node::{Checked, NodeConfig, check};
+use dkg_engine::node::{Checked, check};
 
 use super::node::unlock;
-use super::outcome::{Failure, conclude, write_json, wrong};
+use super::outcome::{Failure, conclude, configuration, write_json, wrong};
 
 /// Check before a ceremony: the files, the disk, the log, and every other member, by name.
 ///
@@ -38,7 +38,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 
 impl Options {
     fn run(&self) -> Result<bool, Failure> {
-        let config = NodeConfig::read(&self.config).map_err(wrong)?;
+        let config = configuration(&self.config)?;
         let checked = check(&config, &unlock(&config)?, Duration::from_secs(self.wait)).map_err(wrong)?;
         let mut out = io::stdout().lock();
         if self.json { write_json(&mut out, &checked) } else { show(&mut out, &checked) }.map_err(wrong)?;

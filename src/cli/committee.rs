@@ -1,7 +1,7 @@
 //! `dkg committee`: puts a committee file together, shows and checks one.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use dkg_engine::chain::log::{ChainSpec, Clock, CommitteeFile, LogPlace, MemberFi
 use dkg_engine::engine::DEFAULT_POLL_STEP;
 use dkg_engine::epoch::View;
 use dkg_engine::hex;
+use dkg_engine::node::FileKind;
 
 use super::keygen::write_new;
-use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
+use super::outcome::{Failure, conclude, instead, write_json, wrong, wrong_with};
 
 /// Epochs whose times are shown.
 const SHOWN_EPOCHS: u64 = 2;
@@ -179,19 +180,33 @@ pub(super) fn run(options: &Options) -> ExitCode {
     })
 }
 
+/// The committee file of this name.
+pub(super) fn committee(file: &Path) -> Result<CommitteeFile, Failure> {
+    CommitteeFile::read(file).map_err(|error| instead(file, FileKind::Committee, &error))
+}
+
+fn member(file: &Path) -> Result<MemberFile, Failure> {
+    MemberFile::read(file).map_err(|error| instead(file, FileKind::Member, &error))
+}
+
 impl New {
     fn run(&self) -> Result<bool, Failure> {
-        let members: Vec<_> =
-            self.members.iter().map(|file| MemberFile::read(file)).collect::<Result<_, _>>().map_err(wrong)?;
+        let members: Vec<_> = self.members.iter().map(|file| member(file)).collect::<Result<_, _>>()?;
         let log = if self.log_etcd.is_empty() {
             LogPlace::Http(self.log_http.clone())
         } else {
             let prefix = self.etcd_prefix.clone().unwrap_or_else(|| format!("dkg/{}/", self.chain));
             LogPlace::Etcd { endpoints: self.log_etcd.clone(), prefix }
         };
+        let genesis_ms = self.genesis.ms()?;
+        if genesis_ms < SystemClock.now_ms() {
+            eprintln!(
+                "warning: the first view is over; whole epochs that are over have no run, and the chain goes on without them"
+            );
+        }
         let spec = ChainSpec {
             chain_id: self.chain.clone(),
-            genesis_ms: self.genesis.ms()?,
+            genesis_ms,
             view_ms: self.view_ms,
             schedule: Schedule {
                 views_in_epoch: self.epoch_views,
@@ -227,7 +242,7 @@ impl New {
 
 impl Show {
     fn run(&self) -> Result<bool, Failure> {
-        let committee = CommitteeFile::read(&self.file).map_err(wrong)?;
+        let committee = committee(&self.file)?;
         tell(&self.file, &committee, self.json).map_err(wrong)?;
         Ok(true)
     }
@@ -235,10 +250,10 @@ impl Show {
 
 impl Check {
     fn run(&self) -> Result<bool, Failure> {
-        let committee = CommitteeFile::read(&self.file).map_err(wrong)?;
+        let committee = committee(&self.file)?;
         let mut problems = Vec::new();
         for file in &self.members {
-            let member = MemberFile::read(file).map_err(wrong)?;
+            let member = member(file)?;
             match committee.members().iter().find(|other| other.node_id == member.node_id) {
                 None => problems.push(format!("{}: node {} is not in the committee", file.display(), member.node_id)),
                 Some(other) if *other != member => problems.push(format!(

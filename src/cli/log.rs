@@ -20,12 +20,13 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use dkg_engine::address::listening;
 use dkg_engine::chain::log::{
-    ChainConfig, CommitteeFile, FileLog, FileLogError, LogPlace, LogServer, LogServerConfig, LogServerStatus,
+    ChainConfig, FileLog, FileLogError, LogPlace, LogServer, LogServerConfig, LogServerStatus,
 };
 use dkg_engine::hex;
 use dkg_engine::node::strangers;
 use serde::Serialize;
 
+use super::committee::committee;
 use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
 use super::signals::stop_flag;
 
@@ -102,7 +103,7 @@ enum Event<'a> {
 impl Serve {
     fn run(&self) -> Result<(), Failure> {
         let stop = stop_flag()?;
-        let committee = CommitteeFile::read(&self.committee).map_err(wrong)?;
+        let committee = committee(&self.committee)?;
         let config = Arc::clone(committee.chain());
         if !matches!(config.log(), LogPlace::Http(_)) {
             let problem = "the members of this committee do not look for their log here: its kind is not \"http\"";

@@ -14,7 +14,7 @@ use serde::Serialize;
 use dkg_engine::node::{MetricsSource, Node, NodeConfig, Web, declare_sole_owner, record};
 use dkg_engine::store::Unlock;
 
-use super::outcome::{Failure, conclude, write_json, wrong};
+use super::outcome::{Failure, conclude, configuration, write_json, wrong};
 use super::secrets::{Source, VARIABLE};
 use super::signals::stop_flag;
 
@@ -76,7 +76,7 @@ pub(super) fn unlock(config: &NodeConfig) -> Result<Unlock, Failure> {
 
 impl Options {
     fn run(&self) -> Result<bool, Failure> {
-        let config = NodeConfig::read(&self.config).map_err(wrong)?;
+        let config = configuration(&self.config)?;
         let stop = stop_flag()?;
         let metrics = metrics()?;
         if self.sole_owner {

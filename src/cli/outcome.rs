@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use dkg_engine::node::{FileKind, NodeConfig};
 use serde::Serialize;
 
 /// Why a command did not do what it was asked for.
@@ -30,17 +31,60 @@ pub(super) fn wrong_with(file: &Path) -> impl Fn(&dyn std::fmt::Display) -> Fail
     }
 }
 
+/// This file could not be read as what was wanted: perhaps it is something else.
+pub(super) fn instead(file: &Path, wanted: FileKind, error: &dyn std::fmt::Display) -> Failure {
+    match wanted.mistaken(file) {
+        Some(mistaken) => wrong(mistaken),
+        None => wrong_with(file)(error),
+    }
+}
+
+/// The configuration of a node, for every command that takes one.
+pub(super) fn configuration(file: &Path) -> Result<NodeConfig, Failure> {
+    NodeConfig::read(file).map_err(|error| match file.exists() {
+        true => instead(file, FileKind::NodeConfig, &error),
+        false => Failure::Wrong(format!(
+            "there is no {}: run this in the folder of the node's configuration, or say where it is with --config FILE",
+            file.display()
+        )),
+    })
+}
+
 /// The exit code of a command that has found all well, or not, or could not find out.
 pub(super) fn conclude(done: Result<bool, Failure>) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(Failure::Wrong(problem)) => {
-            eprintln!("error: {problem}");
+            eprintln!("error: {problem}{}", next_step(&problem));
             ExitCode::from(1)
         }
-        Err(Failure::Usage(problem)) => super::Cli::command().error(ErrorKind::ValueValidation, problem).exit(),
+        Err(Failure::Usage(problem)) => asked_for().error(ErrorKind::ValueValidation, problem).exit(),
     }
+}
+
+/// What to do about what the operating system says in so few words.
+fn next_step(problem: &str) -> &'static str {
+    if problem.contains("Permission denied") {
+        "; run this as the user that the node runs as and that its files belong to"
+    } else if problem.contains("Address already in use") {
+        "; another process listens there (`ss -ltnp` tells which): stop it, or choose another address"
+    } else {
+        ""
+    }
+}
+
+/// The subcommand that this process was asked for, whose usage is the one to show.
+fn asked_for() -> clap::Command {
+    let mut command = super::Cli::command();
+    command.build();
+    for word in std::env::args().skip(1).filter(|word| !word.starts_with('-')) {
+        match command.find_subcommand(&word).cloned() {
+            Some(inner) => command = inner,
+            None => break,
+        }
+    }
+    command
 }
 
 /// One JSON object, on a line of its own.

@@ -14,13 +14,16 @@ use dkg_engine::hex;
 use dkg_engine::node::signing::{
     GroupSignature, MAX_MESSAGE_BYTES, PublicResult, RefusedShare, SignatureShare, SigningError, combine, verify,
 };
-use dkg_engine::node::{AdminError, Answer, NodeConfig, Request, Status, admin_socket, ask, state_at_rest};
+use dkg_engine::node::{AdminError, Answer, FileKind, Request, Status, admin_socket, ask, state_at_rest};
 
 use super::node::unlock;
-use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
+use super::outcome::{Failure, conclude, configuration, instead, write_json, wrong, wrong_with};
 
 /// The most bytes of a JSON file that is read: the status of a large committee.
 const MAX_JSON_BYTES: u64 = 4 << 20;
+
+/// How much of another message is shown.
+const SHOWN_CHARACTERS: usize = 40;
 
 /// What is signed.
 #[derive(Args)]
@@ -51,13 +54,32 @@ impl Message {
                 let hint = if digits.starts_with("0x") { ": leave the 0x out" } else { "" };
                 hex::decode(digits).ok_or_else(|| Failure::Usage(format!("--message-hex is not in hex{hint}")))?
             }
-            (.., Some(file)) => read(file, MAX_MESSAGE_BYTES as u64)?,
+            (.., Some(file)) => {
+                let bytes = read(file, MAX_MESSAGE_BYTES as u64)?;
+                if bytes.ends_with(b"\n") {
+                    eprintln!("note: {} ends in a newline, which belongs to the message", file.display());
+                }
+                bytes
+            }
             _ => Vec::new(),
         };
         if bytes.len() > MAX_MESSAGE_BYTES {
             return Err(wrong(SigningError::TooLong(bytes.len())));
         }
         Ok(bytes)
+    }
+
+    /// What a signature says it is of that is not what was asked about.
+    fn differences(&self, message: &[u8], signed: &GroupSignature) -> Vec<String> {
+        let mut differs = Vec::new();
+        if signed.tag != self.tag {
+            differs.push(format!("it was made under the tag {:?}, not {:?}", signed.tag, self.tag));
+        }
+        let of = hex::decode(&signed.message).unwrap_or_default();
+        if of != message {
+            differs.push(format!("it is of another message: {}", shown(&of)));
+        }
+        differs
     }
 }
 
@@ -124,6 +146,8 @@ pub(super) struct VerifyOptions {
 #[derive(Serialize)]
 struct Verified {
     valid: bool,
+    /// Why it is not, where that can be told.
+    why: Vec<String>,
 }
 
 /// Runs `dkg sign`.
@@ -143,7 +167,7 @@ pub(super) fn run_verify(options: &VerifyOptions) -> ExitCode {
 
 impl SignOptions {
     fn run(&self) -> Result<bool, Failure> {
-        let config = NodeConfig::read(&self.config).map_err(wrong)?;
+        let config = configuration(&self.config)?;
         let (message, tag) = (self.message.bytes()?, self.message.tag.clone());
         let request = Request::Sign { epoch: self.epoch, message: hex::encode(&message), tag: tag.clone() };
         let answer = match ask(&admin_socket(&config.data), &request) {
@@ -165,7 +189,8 @@ impl SignOptions {
 
 impl CombineOptions {
     fn run(&self) -> Result<bool, Failure> {
-        let shares: Vec<SignatureShare> = self.shares.iter().map(|file| read_json(file)).collect::<Result<_, _>>()?;
+        let shares: Vec<SignatureShare> =
+            self.shares.iter().map(|file| read_json(file, FileKind::SignatureShare)).collect::<Result<_, _>>()?;
         let epoch = shares.first().map(|share| share.epoch).unwrap_or_default();
         let result = result_of(&self.result, epoch)?;
         let message = self.message.bytes()?;
@@ -184,23 +209,40 @@ impl CombineOptions {
 impl VerifyOptions {
     fn run(&self) -> Result<bool, Failure> {
         let usage = |what: &str| Failure::Usage(what.to_owned());
-        let signed: Option<GroupSignature> = self.file.as_deref().map(read_json).transpose()?;
+        let signed: Option<GroupSignature> =
+            self.file.as_deref().map(|file| read_json(file, FileKind::Signature)).transpose()?;
         let result = match (&self.result, &signed) {
             (Some(file), Some(signed)) => Some(result_of(file, signed.epoch)?.group_public_key),
             _ => self.group_key.clone(),
         };
         let key = hex::decode(&result.unwrap_or_default());
+        let in_flows_order = key.as_deref().is_some_and(|bytes| PublicKey::from_flow_bytes(bytes).is_ok());
         let key = key.and_then(|bytes| PublicKey::from_standard_bytes(&bytes).ok());
-        let key = key.ok_or_else(|| usage("--group-key is not a public key of 192 hex digits"))?;
+        let key = key.ok_or_else(|| match in_flows_order {
+            true => usage("--group-key is in the order of Flow (group_public_key_flow); give it as group_public_key"),
+            false => usage("--group-key is not a public key of 192 hex digits"),
+        })?;
+        let message = self.message.bytes()?;
+        let differs = signed.as_ref().map(|signed| self.message.differences(&message, signed)).unwrap_or_default();
         let signature = signed.map(|signed| signed.signature).or(self.signature.clone()).unwrap_or_default();
         let signature = hex::decode(&signature).filter(|bytes| bytes.len() == 48);
         let signature = signature.ok_or_else(|| usage("the signature is not 96 hex digits"))?;
-        let valid = verify(&key, &self.message.bytes()?, &self.message.tag, &signature);
+        let valid = verify(&key, &message, &self.message.tag, &signature);
+        let mut why = if valid { Vec::new() } else { differs };
+        if !valid
+            && let Some(message) = message.strip_suffix(b"\n")
+            && verify(&key, message, &self.message.tag, &signature)
+        {
+            why.push("it is valid for the message without the newline at its end".to_owned());
+        }
         let mut out = io::stdout().lock();
         let written = if self.json {
-            write_json(&mut out, &Verified { valid })
+            write_json(&mut out, &Verified { valid, why })
+        } else if valid {
+            writeln!(out, "valid")
         } else {
-            writeln!(out, "{}", if valid { "valid" } else { "NOT valid" })
+            why.insert(0, "NOT valid".to_owned());
+            writeln!(out, "{}", why.join("; "))
         };
         written.map_err(wrong)?;
         Ok(valid)
@@ -215,10 +257,18 @@ fn result_of(file: &Path, epoch: u64) -> Result<PublicResult, Failure> {
         Ok(status) => status.results,
         Err(_) => match serde_json::from_slice(&bytes) {
             Ok(result) => vec![result],
-            Err(error) => return Err(failed(&format!("it is neither a node's status nor a result: {error}"))),
+            Err(error) => {
+                let neither = format!("it is neither a node's status nor a result: {error}");
+                return Err(instead(file, FileKind::PublicResult, &neither));
+            }
         },
     };
-    let none = format!("it has no public keys of epoch {epoch}");
+    let has: Vec<_> = results.iter().map(|result| result.epoch.to_string()).collect();
+    let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
+    let none = format!(
+        "it has no public keys of epoch {epoch} (of these: {has}); take `dkg status --json` of now, or data/results/{epoch}.json of \
+         any node"
+    );
     results.into_iter().find(|result| result.epoch == epoch).ok_or_else(|| failed(&none))
 }
 
@@ -233,6 +283,15 @@ fn read(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn read_json<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
-    serde_json::from_slice(&read(file, MAX_JSON_BYTES)?).map_err(|error| wrong_with(file)(&error))
+fn read_json<T: DeserializeOwned>(file: &Path, kind: FileKind) -> Result<T, Failure> {
+    serde_json::from_slice(&read(file, MAX_JSON_BYTES)?).map_err(|error| instead(file, kind, &error))
+}
+
+/// The beginning of a message, as text where it is text.
+fn shown(message: &[u8]) -> String {
+    match std::str::from_utf8(message) {
+        Ok(text) if text.chars().count() <= SHOWN_CHARACTERS => format!("{text:?}"),
+        Ok(text) => format!("{:?}…", text.chars().take(SHOWN_CHARACTERS).collect::<String>()),
+        Err(_) => format!("{}…", hex::encode(&message[..message.len().min(SHOWN_CHARACTERS / 2)])),
+    }
 }

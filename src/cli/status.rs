@@ -10,7 +10,7 @@ use clap::Args;
 use dkg_engine::committee::Index;
 use dkg_engine::node::{Answer, Level, NodeConfig, Request, Stage, Status, admin_socket, ask};
 
-use super::outcome::{Failure, conclude, write_json, wrong};
+use super::outcome::{Failure, conclude, configuration, write_json, wrong};
 
 /// How often it looks again while it waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 
 impl Options {
     fn run(&self) -> Result<bool, Failure> {
-        let config = NodeConfig::read(&self.config).map_err(wrong)?;
+        let config = configuration(&self.config)?;
         let deadline = Instant::now() + Duration::from_secs(self.wait);
         let status = loop {
             let status = look(&config);

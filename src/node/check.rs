@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
+use super::kind::{committee_of, identity_of};
 use super::links::{OffsetClock, addresses, tcp_config};
 use super::probe::{PeerCheck, probe};
 use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, folder, host};
 use crate::chain::log::{
-    AppendError, ChainConfig, ChainNode, Clock, CommitteeFile, FollowError, HttpLog, HttpLogConfig, LogChain, LogError,
-    LogHost, LogPlace, Payload,
+    AppendError, ChainConfig, ChainNode, Clock, FollowError, HttpLog, HttpLogConfig, LogChain, LogError, LogHost,
+    LogPlace, Payload,
 };
 use crate::committee::Index;
 use crate::epoch::View;
@@ -69,9 +70,9 @@ pub struct Checked {
 /// # Errors
 /// Configuration, committee file or identity cannot be read: there is nothing to check then.
 pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Checked, NodeError> {
-    let committee = CommitteeFile::read(&config.committee)?;
+    let committee = committee_of(config)?;
     let chain = committee.chain();
-    let identity = Identity::of(config, unlock)?;
+    let identity = identity_of(config, unlock)?;
     let me = chain.committee().index_of(&identity.node_id).ok_or_else(|| NodeError::NotAMember {
         identity: config.identity.clone(),
         node: identity.node_id,

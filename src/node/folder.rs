@@ -17,10 +17,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::identity::Identity;
+use super::kind::{committee_of, identity_of};
 use super::results::Results;
 use super::{NodeConfig, NodeError};
-use crate::chain::log::{ChainConfig, CommitteeFile, FileLog};
+use crate::chain::log::{ChainConfig, FileLog};
 use crate::committee::NodeId;
 use crate::store::{DkgState, FileStore, Owner, Unlock};
 
@@ -146,9 +146,9 @@ pub(super) fn open(
 /// # Errors
 /// A file is missing or does not open, or the node does run and has the store.
 pub fn state_at_rest(config: &NodeConfig, unlock: &Unlock) -> Result<(String, DkgState), NodeError> {
-    let committee = CommitteeFile::read(&config.committee)?;
+    let committee = committee_of(config)?;
     let chain_id = committee.chain().chain_id().to_owned();
-    let member = Identity::of(config, unlock)?.node_id;
+    let member = identity_of(config, unlock)?.node_id;
     let store = FileStore::open(&config.data.join(STORE), &Owner { chain_id: chain_id.clone(), member }, unlock)?;
     Ok((chain_id, DkgState::new(Arc::new(store))))
 }

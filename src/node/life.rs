@@ -13,12 +13,12 @@ use super::desk::{Access, Shared};
 use super::ground::CommitteeOnDisk;
 use super::host::{Seen, Trouble, endpoints, kind};
 use super::identity::Identity;
+use super::kind::{committee_of, identity_of};
 use super::links::{OffsetClock, addresses, bind, tcp_config};
 use super::status::{Stage, Status};
 use super::{Admin, LogSettings, NodeConfig, NodeError, admin_socket, folder, host};
 use crate::chain::log::{
-    ChainConfig, ChainNode, Clock, CommitteeFile, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost,
-    LogPlace,
+    ChainConfig, ChainNode, Clock, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost, LogPlace,
 };
 use crate::engine::{
     BrokerTunnel, ControllerFactory, MessagingEngine, MessagingEngineConfig, OsRandomness, Randomness, ReactorConfig,
@@ -100,9 +100,9 @@ impl Node {
     /// # Errors
     /// See [`NodeError`]. Nothing runs then.
     pub fn start(config: &NodeConfig, unlock: &Unlock, create: bool) -> Result<Node, NodeError> {
-        let committee = CommitteeFile::read(&config.committee)?;
+        let committee = committee_of(config)?;
         let chain = Arc::clone(committee.chain());
-        let identity = Identity::of(config, unlock)?;
+        let identity = identity_of(config, unlock)?;
         let not_a_member = || NodeError::NotAMember {
             identity: config.identity.clone(),
             node: identity.node_id,

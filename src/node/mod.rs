@@ -33,6 +33,7 @@ mod folder;
 mod gauges;
 mod ground;
 mod host;
+mod kind;
 mod life;
 mod links;
 mod probe;
@@ -54,6 +55,7 @@ pub use diary::{RunNotes, Told};
 pub use folder::{admin_socket, declare_sole_owner, state_at_rest, store_file, strangers};
 #[cfg(feature = "metrics")]
 pub use gauges::record;
+pub use kind::{FileKind, WrongFile};
 pub use life::Node;
 pub use probe::PeerCheck;
 pub use status::{KeysStatus, LogStatus, SeenMember, Stage, Status};
@@ -80,6 +82,9 @@ pub enum NodeError {
     /// The committee file.
     #[error(transparent)]
     Committee(#[from] CommitteeFileError),
+    /// A file in another one's place.
+    #[error(transparent)]
+    WrongFile(#[from] WrongFile),
     /// This member's keys.
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),

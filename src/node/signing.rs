@@ -105,10 +105,15 @@ pub enum SigningError {
         reason: String,
     },
     /// Too few good ones.
-    #[error("{good} good shares are too few, {needed} are needed{}", named(.refused))]
+    #[error(
+        "shares of {needed} members are needed, and there are those of {}; {} could still sign{}",
+        members(.signed), members(.missing), named(.refused)
+    )]
     TooFew {
-        /// How many are good.
-        good: usize,
+        /// Whose shares there are, as far as is known good ones.
+        signed: Vec<Index>,
+        /// Whose there are not.
+        missing: Vec<Index>,
         /// How many it takes.
         needed: usize,
         /// Which are not, and why.
@@ -120,6 +125,15 @@ pub enum SigningError {
     /// The operating system gives no randomness to find bad shares with.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
+}
+
+fn members(indices: &[Index]) -> String {
+    let all: Vec<_> = indices.iter().map(ToString::to_string).collect();
+    match all.as_slice() {
+        [] => "nobody".to_owned(),
+        [one] => format!("member {one}"),
+        [first @ .., last] => format!("members {} and {last}", first.join(", ")),
+    }
 }
 
 fn named(refused: &[RefusedShare]) -> String {
@@ -263,8 +277,9 @@ pub fn combine(
             signers,
             refused,
         }),
-        Err(CombineError::NotEnoughShares { needed, given: good } | CombineError::BadShares { needed, good, .. }) => {
-            Err(SigningError::TooFew { good, needed, refused })
+        Err(CombineError::NotEnoughShares { needed, .. } | CombineError::BadShares { needed, .. }) => {
+            let (signed, missing) = Index::all(result.n).partition(|index| kept.contains_key(index));
+            Err(SigningError::TooFew { signed, missing, needed, refused })
         }
         Err(error) => Err(error.into()),
     }

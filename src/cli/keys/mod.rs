@@ -15,13 +15,13 @@ use dkg_engine::bls::PublicKey;
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::hex;
-use dkg_engine::node::{Answer, Request, admin_socket, ask};
+use dkg_engine::node::{Answer, FileKind, Request, admin_socket, ask};
 use dkg_engine::store::eip2335::{Keystore, PasswordFunction};
 use dkg_engine::store::{
     Backup, DkgState, EpochRecord, FileError, FileStore, KeyHealth, Owner, SafeKey, SecretAccess, Store, StoreError,
 };
 
-use super::outcome::{Failure, conclude, wrong, wrong_with};
+use super::outcome::{Failure, conclude, instead, wrong, wrong_with};
 use super::secrets::{BACKUP_VARIABLE, NEW_VARIABLE, Source, VARIABLE};
 use show::{Exported, Imported, Listed, Listing, Tested, Verified};
 
@@ -333,7 +333,7 @@ impl Show {
 
 impl ShowBackup {
     fn run(&self) -> Result<bool, Failure> {
-        let backup = Backup::read(&self.file).map_err(wrong)?;
+        let backup = Backup::read(&self.file).map_err(|error| instead(&self.file, FileKind::Backup, &error))?;
         show::backup(&backup, self.json).map_err(wrong)?;
         Ok(true)
     }
@@ -395,7 +395,7 @@ impl Import {
     fn run(&self) -> Result<bool, Failure> {
         let from = wrong_with(&self.from);
         // Before a store is made for it.
-        let backup = Backup::read(&self.from).map_err(wrong)?;
+        let backup = Backup::read(&self.from).map_err(|error| instead(&self.from, FileKind::Backup, &error))?;
         let unlock = self.backup.source(false).unlock()?;
         backup.open(&self.store.owner(), &unlock).map_err(|error| from(&error))?;
         let opened = if self.create { self.store.create()? } else { self.store.open()? };
