@@ -7,11 +7,13 @@ mod install;
 mod process_room;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dkg_engine::node::{Finding, Level, PhaseName, Stage, Status, Subject, admin_socket};
+use dkg_engine::node::{Answer, Finding, Level, PhaseName, Request, Stage, Status, Subject, admin_socket, ask};
 use etcd_room::Cluster;
 use process_room::*;
 use rand::rngs::{StdRng, SysRng};
@@ -57,6 +59,7 @@ fn assert_exports_while_it_runs(committee: &Committee, member: usize) {
     let home = committee.home(member);
     let at = |name: &str| home.join(name).to_str().unwrap().to_owned();
     fs::write(at("backup.pass"), "the backup's own").unwrap();
+    fs::set_permissions(at("backup.pass"), fs::Permissions::from_mode(0o600)).unwrap();
     let whose =
         ["--chain", "processes", "--member", committee.node_id(member), "--key-file", &at("node.key"), "--json"];
     let backup = ["--backup-passphrase-file", &at("backup.pass")];
@@ -111,7 +114,7 @@ fn with_too_few_members_up_all_that_is_shown_says_halted_and_whom_to_start() {
 }
 
 #[test]
-fn a_member_that_runs_twice_falls_silent_until_one_of_the_two_is_declared_the_only_one() {
+fn of_a_member_that_runs_twice_one_falls_silent_until_it_is_the_only_one() {
     let mut committee = Committee::new(3, Pace::BRISK, Log::Http, 2);
     committee.start_log();
     (0..3).for_each(|member| committee.start(member));
@@ -126,23 +129,49 @@ fn a_member_that_runs_twice_falls_silent_until_one_of_the_two_is_declared_the_on
         "committee = \"../committee.toml\"\nidentity = \"identity.json\"\ndata = \"data\"\nkey_file = \"node.key\"\n";
     let listen = format!("listen = \"{}:7001\"\n", committee.ip(2));
     fs::write(twin.join("node.toml"), format!("{text}{listen}")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dkg"));
-    command.current_dir(&twin).args(["node", "--create"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut other = command.spawn().unwrap();
-    committee.wait_until("the twin to be seen", &[2], |status| status.stage == Stage::Held);
-    let verdict = committee.status(2).unwrap().verdict;
+    let other = Alone::start(&twin, &[]);
+    // Who sees the other first falls silent, and may have said nothing yet that the other could see.
+    let homes = [committee.home(2), twin];
+    let stage = |home: &Path| match ask(&admin_socket(&home.join("data")), &Request::Status) {
+        Ok(Answer::Status(status)) => Ok(*status),
+        other => Err(format!("{other:?}")),
+    };
+    let is_held = |home: &&PathBuf| stage(home).is_ok_and(|status| status.stage == Stage::Held);
+    let held =
+        wait_for("one of the two to fall silent", || homes.iter().find(is_held).ok_or_else(|| "neither".to_owned()));
+    let verdict = stage(held).unwrap().verdict;
     assert!(verdict.level == Level::Halted && verdict.to_string().contains("this member runs twice"), "{verdict}");
-    let refused = dkg(committee.path(), &["sign", "--config", "m2/node.toml", "--epoch", "1", "--message", "a"]);
+    let refused = dkg(held, &["sign", "--epoch", "1", "--message", "a"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("this member runs twice"), "{refused:?}");
-    other.kill().unwrap();
-    other.wait().unwrap();
+    drop(other);
+    committee.kill(2);
     // A restart by whoever looks after it changes nothing.
-    assert!(!committee.stop(2));
-    committee.start(2);
-    committee.wait_until("the node to be held again", &[2], |status| status.stage == Stage::Held);
-    committee.stop(2);
-    committee.start_with(2, &["--sole-owner"]);
-    committee.wait_until("all to be well", &[0, 1, 2], |status| status.verdict.level == Level::Ok);
+    let again = Alone::start(held, &[]);
+    wait_for("the node to be held again", || {
+        stage(held).and_then(|s| if is_held(&held) { Ok(()) } else { Err(summary(&s)) })
+    });
+    drop(again);
+    let _only = Alone::start(held, &["--sole-owner"]);
+    let runs = |status: &Status| status.stage == Stage::Running && status.seen.iter().all(|seen| !seen.is_down);
+    wait_for("it to run", || stage(held).and_then(|s| if runs(&s) { Ok(()) } else { Err(summary(&s)) }));
+}
+
+/// A node beside the committee's.
+struct Alone(Child);
+
+impl Alone {
+    fn start(home: &Path, more: &[&str]) -> Alone {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dkg"));
+        command.current_dir(home).args(["node", "--create"]).args(more).stdout(Stdio::null()).stderr(Stdio::null());
+        Alone(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 #[test]

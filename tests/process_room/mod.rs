@@ -238,16 +238,10 @@ impl Committee {
 
     /// Starts a member, and waits until it listens.
     pub(crate) fn start(&mut self, member: usize) {
-        self.start_with(member, &[]);
-    }
-
-    /// [`start`](Self::start), with these options more.
-    pub(crate) fn start_with(&mut self, member: usize, more: &[&str]) {
         let config = format!("m{member}/node.toml");
         let mut child = self
             .command(&format!("m{member}"), Some(member))
             .args(["node", "--create", "--config", &config])
-            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
