@@ -2,6 +2,7 @@
 #![cfg(all(feature = "log-http", feature = "log-server"))]
 
 mod folder;
+mod hostile_room;
 mod log_server_room;
 mod log_support;
 
@@ -17,8 +18,11 @@ use dkg_engine::chain::log::{
 use dkg_engine::epoch::{ProtocolEvent, ProtocolEvents, View};
 use dkg_engine::hex;
 use ed25519_dalek::SigningKey;
+use hostile_room::{Act, Committee, Exchange, Mood, Proxy};
 use log_server_room::{ANY_PORT, Pen, Raw, Room, access, append_request, nobody, wait_until};
 use log_support::{N, SCHEDULE, config, network_key, spec};
+use rand::TryRng;
+use rand::rngs::SysRng;
 
 fn refused(outcome: Result<u64, LogError>) -> String {
     match outcome {
@@ -263,6 +267,51 @@ fn a_log_without_room_says_so_and_is_still_read() {
     assert_eq!(log.read(0, 9), Ok(vec![entry]));
     room.log.limit(u64::MAX);
     assert_eq!(log.append(&pen.post("z")), Ok(1));
+}
+
+#[cfg(all(feature = "cli", target_os = "linux"))]
+const NO_ROOM_CHILD: &str = "DKG_TEST_NO_ROOM";
+
+/// Not a test by itself: what the process does whose files may not grow for a while.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+#[test]
+fn child_whose_disk_has_no_room_for_a_while() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if std::env::var_os(NO_ROOM_CHILD).is_none() {
+        return;
+    }
+    let room = Room::new();
+    let [mut one, mut two] = [0, 1].map(|author| Pen::of(&room.config, author));
+    let [first, second, third] = [one.tick(1), one.post("x"), two.post("y")];
+    assert_eq!(room.access().append(&first), Ok(0));
+    let limit = getrlimit(Resource::Fsize);
+    // Instead of an end of the process, an error.
+    let _told = signal_hook::flag::register(25, Arc::default()).unwrap();
+    setrlimit(Resource::Fsize, Rlimit { current: Some(4096), ..limit }).unwrap();
+    for entry in [&second, &third, &second] {
+        let text = unavailable(room.access().append(entry));
+        assert!(text.contains(&room.path().display().to_string()), "{text}");
+        assert!(room.server().status().failure.is_some());
+    }
+    setrlimit(Resource::Fsize, limit).unwrap();
+    wait_until("it has recovered", || room.access().append(&second) == Ok(1));
+    assert_eq!(room.access().append(&third), Ok(2));
+    assert_eq!(room.server().status().failure, None);
+    assert_eq!(room.access().read(0, 9), Ok(vec![first, second, third]));
+    println!("recovered");
+}
+
+#[cfg(all(feature = "cli", target_os = "linux"))]
+#[test]
+fn a_log_server_goes_on_by_itself_when_its_disk_has_room_again() {
+    // A process of its own, since all its files are short of room.
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_whose_disk_has_no_room_for_a_while", "--nocapture"])
+        .env(NO_ROOM_CHILD, "1")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && told.contains("recovered"), "{told}{}", String::from_utf8_lossy(&child.stderr));
 }
 
 #[test]
@@ -570,4 +619,176 @@ fn a_server_whose_port_is_taken_says_so() {
     let outcome = LogServer::start(address, log, Arc::clone(&room.config), LogServerConfig::default());
     let text = outcome.map(drop).unwrap_err().to_string();
     assert!(text.starts_with(&format!("cannot listen on {address}: ")), "{text}");
+}
+
+// A host in every mood.
+
+/// Answers like a log server's, with this status and reason.
+fn says(chain: &str, status: u16, reason: &str) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status} So\r\ndkg-chain: {chain}\r\ndkg-end: 7\r\ndkg-reason: {reason}\r\n");
+    format!("{head}connection: close\r\ncontent-length: 2\r\n\r\nno").into_bytes()
+}
+
+/// Entries as they travel, one by one.
+fn framed(mut body: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let Some((length, _)) = body.split_first_chunk::<4>() {
+        let (frame, rest) = body.split_at(4 + usize::try_from(u32::from_le_bytes(*length)).unwrap());
+        frames.push(frame.to_vec());
+        body = rest;
+    }
+    frames
+}
+
+/// The moods of one that is asked for entries and for their number, and given entries: name, and what it does. Each draws
+/// from its own stream.
+fn moods(chain: &str, other: &str, seed: u64) -> Vec<(&'static str, Mood)> {
+    let draw = move || {
+        let state = AtomicU64::new(seed);
+        move |below: usize| {
+            let next = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+            let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            usize::try_from((mixed ^ (mixed >> 27)) % below.max(1) as u64).unwrap()
+        }
+    };
+    let mood = |mood: Box<Act>| -> Mood { Arc::from(mood) };
+    let (own, foreign) = (chain.to_owned(), other.to_owned());
+    let (cut, flip, pick, swap) = (draw(), draw(), draw(), draw());
+    let empty = format!("HTTP/1.1 200 OK\r\ndkg-chain: {chain}\r\ndkg-end: 99\r\ncontent-length: 0\r\n\r\n");
+    let huge =
+        format!("HTTP/1.1 200 OK\r\ndkg-chain: {chain}\r\ndkg-end: 9\r\ncontent-length: {}\r\n\r\n", 1_u64 << 50);
+    let endless = format!("HTTP/1.1 200 OK\r\ndkg-chain: {chain}\r\ndkg-end: 9\r\ntransfer-encoding: chunked\r\n\r\n");
+    let endless = [endless.into_bytes(), b"10000\r\n".to_vec(), vec![0; 0x10000], b"\r\n".to_vec()].concat();
+    vec![
+        (
+            "truncated",
+            mood(Box::new(move |said| {
+                let whole = said.honest();
+                whole[..cut(whole.len())].to_vec()
+            })),
+        ),
+        (
+            "one bit flipped",
+            mood(Box::new(move |said| {
+                let mut body = said.body.clone();
+                if !body.is_empty() {
+                    let at = flip(8 * body.len());
+                    body[at / 8] ^= 1 << (at % 8);
+                }
+                said.with_body(&body)
+            })),
+        ),
+        (
+            "backwards",
+            mood(Box::new(|said| {
+                if !said.asked.starts_with("GET") {
+                    return said.honest();
+                }
+                said.with_body(&framed(&said.body).into_iter().rev().flatten().collect::<Vec<_>>())
+            })),
+        ),
+        (
+            "two entries swapped",
+            mood(Box::new(move |said| {
+                let mut frames = if said.asked.starts_with("GET") { framed(&said.body) } else { Vec::new() };
+                if frames.len() < 2 {
+                    return said.honest();
+                }
+                let at = swap(frames.len() - 1);
+                frames.swap(at, at + 1);
+                said.with_body(&frames.concat())
+            })),
+        ),
+        (
+            "an entry left out",
+            mood(Box::new(move |said| {
+                let mut frames = if said.asked.starts_with("GET") { framed(&said.body) } else { Vec::new() };
+                if frames.is_empty() {
+                    return said.honest();
+                }
+                frames.remove(pick(frames.len()));
+                said.with_body(&frames.concat())
+            })),
+        ),
+        (
+            "nothing new any more",
+            mood(Box::new(|said| if said.asked.starts_with("GET") { said.with_body(&[]) } else { said.honest() })),
+        ),
+        (
+            "another chain",
+            mood(Box::new(move |said| String::from_utf8_lossy(&said.honest()).replace(&own, &foreign).into_bytes())),
+        ),
+        (
+            "taken, and thrown away",
+            mood(Box::new(|said| if said.asked.starts_with("GET") { said.honest() } else { said.with_body(b"3") })),
+        ),
+        ("empty", mood(Box::new(move |_| empty.clone().into_bytes()))),
+        ("closed", mood(Box::new(|_| Vec::new()))),
+        ("huge", mood(Box::new(move |_| [huge.as_bytes(), &[0; 3 << 20]].concat()))),
+        ("endless", mood(Box::new(move |_| endless.repeat(64)))),
+        (
+            "slow",
+            mood(Box::new(|said| {
+                // Longer than anybody waits here; who hangs up before is not missed.
+                std::thread::park_timeout(2 * SHORT);
+                said.honest()
+            })),
+        ),
+    ]
+}
+
+/// How long an answer may take in the tests of a hostile host.
+const SHORT: Duration = Duration::from_millis(400);
+
+#[test]
+fn no_mood_of_a_host_ends_a_member_or_damages_a_copy() {
+    let seed = match std::env::var("HOSTILE_SEED") {
+        Ok(seed) => seed.parse().expect("HOSTILE_SEED is a number"),
+        Err(_) => SysRng.try_next_u64().unwrap(),
+    };
+    println!("HOSTILE_SEED={seed}");
+    let room = Room::new();
+    let proxy = Proxy::new(room.server().local_addr());
+    let committee = Committee::new(&room.config, |_| {
+        let config = HttpLogConfig::new(vec![proxy.endpoint().parse().unwrap()], *room.config.identity());
+        Arc::new(HttpLog::new(HttpLogConfig { request_timeout: SHORT, ..config }))
+    });
+    let truth = || room.log.reader().read(0, 100_000).unwrap();
+    committee.goes_on("at first", &truth);
+    let chain = hex::encode(room.config.identity());
+    for (number, (what, mood)) in (0..).zip(moods(&chain, &"ab".repeat(32), seed)) {
+        let (final_before, copies_before) = (committee.vouched(), committee.copies());
+        proxy.set(Some(mood));
+        let rounds = if what == "slow" { 1 } else { 3 + (seed >> number) % 3 };
+        (0..rounds).for_each(|_| committee.round());
+        let copies = committee.copies().into_iter().zip(copies_before).zip(final_before);
+        for ((copy, before), vouched) in copies {
+            assert!(copy.starts_with(&before[..vouched]), "{what}: nothing final is given up");
+        }
+        proxy.set(None);
+        committee.goes_on(what, &truth);
+    }
+}
+
+#[test]
+fn no_status_of_a_host_ends_a_member_whatever_it_was_asked() {
+    let room = Room::new();
+    let proxy = Proxy::new(room.server().local_addr());
+    let committee = Committee::new(&room.config, |_| Arc::new(access(&room.config, vec![proxy.endpoint()])));
+    let truth = || room.log.reader().read(0, 100_000).unwrap();
+    let chain = hex::encode(room.config.identity());
+    let reasons = ["", "forked", "stale-prefix", "old-tick", "out-of-sequence", "other-chain", "log-failed"];
+    for from in (400..600).step_by(25) {
+        for asked in ["GET", "POST"] {
+            for status in from..from + 25 {
+                let (chain, reason) = (chain.clone(), reasons[usize::from(status) % reasons.len()]);
+                proxy.set(Some(Arc::new(move |said: &Exchange| {
+                    if said.asked.starts_with(asked) { says(&chain, status, reason) } else { said.honest() }
+                })));
+                committee.round();
+            }
+        }
+        proxy.set(None);
+        committee.goes_on(&format!("statuses from {from} on"), &truth);
+    }
 }

@@ -11,9 +11,10 @@
 //!     +- Status: a copy of what there is to see, for page, metrics and commands
 //! ```
 //!
-//! A node whose log cannot be reached waits for it and says so ([`Status::verdict`]); it stops by itself only where going
-//! on would be a guess ([`Node::ended`]): its store or its copy of the log fails, the log has forked or was rewritten, or it
-//! lacks the key that the present epoch expects and was not told to start without.
+//! A node whose log cannot be reached, or shows what it does not believe, waits and says so ([`Status::verdict`]); it stops by
+//! itself only where going on would be a guess ([`Node::ended`]): its store fails or its copy of the log is damaged, signatures
+//! of more than `t` members prove that the log has forked, or it lacks the key that the present epoch expects and was not told
+//! to start without. Where it has to read part of the log anew, its engine begins again as after a crash.
 //!
 //! # What this does not promise
 //!

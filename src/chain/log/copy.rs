@@ -54,7 +54,7 @@ struct Known {
     compared: bool,
     /// How often the host has said, one time after the other, that it has less than the copy.
     lost: u32,
-    /// Where copy and host differ, and the first position at which they do: that is searched for once.
+    /// Where copy and host differ, and the first position at which they do: that is searched for only once as long as they do.
     differs: Option<(u64, u64)>,
     /// What has been judged, and is still to be written, from this position on. No more is read as long as there is
     /// anything.
@@ -104,7 +104,10 @@ impl LogCopy {
 
     /// The first position at which the host's log differs from the copy; that at `found` does for certain.
     fn search(&self, found: u64, known: &mut Known) -> Result<u64, LogError> {
-        if let Some((_, first)) = known.differs.filter(|(differs, _)| *differs == found) {
+        // A host that says something else every time may have shown a difference that is none.
+        if let Some((_, first)) = known.differs.filter(|(differs, _)| *differs == found)
+            && self.difference(first, first.saturating_add(1))?.is_some()
+        {
             return Ok(first);
         }
         let first = self.difference(0, found)?.unwrap_or(found);
@@ -198,11 +201,15 @@ impl OwnCopy for LogCopy {
         self.difference(from, self.copy.end())
     }
 
-    fn give_up(&self, from: u64) -> Result<(), LogError> {
+    fn vouched(&self) -> u64 {
+        self.copy.vouched()
+    }
+
+    fn give_up(&self, from: u64, vouched: u64) -> Result<(), LogError> {
         let mut known = self.known.lock();
         let entries = self.copy.end().saturating_sub(from);
         let aside = self.set_aside(from)?;
-        self.copy.cut(from)?;
+        self.copy.cut(from, vouched)?;
         *known = Known::default();
         let aside = aside.map_or_else(
             || format!("{MAX_GIVEN_UP} others are kept already, and this is not"),

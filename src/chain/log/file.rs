@@ -12,6 +12,9 @@
 //!
 //! A file is created under another name and renamed when it is whole: under its own name it is a log or damaged.
 //!
+//! A file that could not be written (no room, say) is opened anew with the next call, and then after pauses of up to four
+//! seconds. What had got a position keeps it: it is written first when the file can be. Only a file that is damaged is given up.
+//!
 //! # What this does not promise
 //!
 //! Whoever can write the file can put an older copy in its place. The members find that out ([`Forked`]) as far as they
@@ -26,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use redb::{
     Builder, CommitError, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     StorageError, TableDefinition, TableError, TransactionError, WriteTransaction,
@@ -45,6 +48,10 @@ const MAX_BATCH: usize = 1024;
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The version of the layout.
 const LAYOUT: u64 = 1;
+/// How long a file that has failed twice is left alone before it is opened anew; twice as long each time.
+const REOPEN_WAIT: Duration = Duration::from_millis(250);
+/// The longest of these waits.
+const MAX_REOPEN_WAIT: Duration = Duration::from_secs(4);
 /// What sets these checksums apart from other hashes.
 const CHECKSUM_DOMAIN: &[u8] = b"dkg-engine log file 1";
 const CHECKSUM_BYTES: usize = 32;
@@ -54,6 +61,8 @@ const ABOUT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefini
 const ABOUT_LAYOUT: &str = "layout";
 const ABOUT_CHAIN: &str = "chain";
 const ABOUT_ACKNOWLEDGED: &str = "acknowledged";
+/// Only where something has been cut off: how many entries were final then.
+const ABOUT_VOUCHED: &str = "vouched";
 
 /// Why a log file cannot be used. Whatever it is, nothing in the file has been thrown away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -159,6 +168,8 @@ struct State {
     durable: u64,
     /// The bytes of all entries, those that wait included.
     bytes: u64,
+    /// How many entries were final when something was last cut off.
+    vouched: u64,
     max_bytes: u64,
     /// Entries that are not durable yet, and how many of them somebody is writing.
     waiting: Vec<Arc<[u8]>>,
@@ -166,13 +177,24 @@ struct State {
     /// Whether each access has been shut down.
     readers: BTreeMap<u64, bool>,
     next_reader: u64,
-    /// What became of the file. After this it is not written any more: nobody knows what it holds.
+    /// What became of the file. After this nobody knows what it holds, until it has been opened anew.
     failed: Option<FileLogError>,
+    /// When that is tried, and how long after it the next time.
+    reopen_at: Option<Instant>,
+    reopen_wait: Duration,
+    /// What the last write has come to, if it failed.
+    unwritable: Option<FileLogError>,
 }
 
 impl State {
     fn check_open(&self, reader: u64) -> Result<(), LogError> {
         if self.readers.get(&reader) == Some(&false) { Ok(()) } else { Err(LogError::ShutDown) }
+    }
+
+    fn fail(&mut self, error: FileLogError) {
+        self.failed = Some(error);
+        self.reopen_at = Instant::now().checked_add(self.reopen_wait);
+        self.reopen_wait = self.reopen_wait.saturating_mul(2).clamp(REOPEN_WAIT, MAX_REOPEN_WAIT);
     }
 }
 
@@ -210,12 +232,16 @@ impl FileLog {
         let state = State {
             durable,
             bytes,
+            vouched: file.vouched()?,
             max_bytes: MAX_FILE_LOG_BYTES,
             waiting: Vec::new(),
             writing: false,
             readers: BTreeMap::new(),
             next_reader: 0,
             failed: None,
+            reopen_at: None,
+            reopen_wait: Duration::ZERO,
+            unwritable: None,
         };
         Ok(FileLog { shared: Arc::new(Shared { file, state: Mutex::new(state), changed: Condvar::new() }) })
     }
@@ -254,9 +280,52 @@ impl FileLog {
         self.shared.state.lock().bytes
     }
 
-    /// What has happened to the file, if it cannot be used any more.
+    /// What has happened to the file, if it cannot be written at the moment, or ever.
     pub fn failure(&self) -> Option<FileLogError> {
-        self.shared.state.lock().failed.clone()
+        let state = self.shared.state.lock();
+        state.failed.clone().or_else(|| state.unwritable.clone())
+    }
+}
+
+impl Shared {
+    /// Opens a file anew that has failed, if it is time, and finds out what it holds.
+    fn revive(&self, state: &mut State) -> Result<(), FileLogError> {
+        let Some(error) = &state.failed else { return Ok(()) };
+        let too_soon = state.reopen_at.is_none_or(|at| Instant::now() < at);
+        if !error.may_pass() || state.writing || too_soon {
+            return Err(error.clone());
+        }
+        match self.file.reopen(state.durable, &state.waiting) {
+            Ok(entries) => {
+                // What had come onto the disk before the file failed.
+                let written = usize::try_from(entries.saturating_sub(state.durable)).unwrap_or(usize::MAX);
+                state.waiting.drain(..written.min(state.waiting.len()));
+                (state.durable, state.failed) = (entries, None);
+                Ok(())
+            }
+            Err(error) => {
+                log::error!("{error}");
+                state.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// The entries from `from` up to `end`, all of which are there; once more from a file that has been opened anew.
+    fn read(&self, from: u64, end: u64) -> Result<Vec<Vec<u8>>, FileLogError> {
+        let read = self.file.read(from, end);
+        match read {
+            Err(error) if error.may_pass() => {
+                let mut state = self.state.lock();
+                if state.failed.is_none() {
+                    state.fail(error);
+                }
+                self.revive(&mut state)?;
+                drop(state);
+                self.file.read(from, end)
+            }
+            read => read,
+        }
     }
 }
 
@@ -275,8 +344,13 @@ impl FileLogReader {
         }
         let mut state = self.shared.state.lock();
         state.check_open(self.id)?;
-        if let Some(error) = &state.failed {
-            return Err(error.clone().into());
+        self.shared.revive(&mut state)?;
+        // What waits on a disk that does not take it must not become more.
+        if state.unwritable.is_some() && !state.waiting.is_empty() {
+            let last = state.durable.saturating_add(state.waiting.len() as u64 - 1);
+            drop(state);
+            self.settle(last)?;
+            state = self.shared.state.lock();
         }
         let bytes = state.bytes.saturating_add(entry.len() as u64);
         if bytes > state.max_bytes {
@@ -297,8 +371,9 @@ impl FileLogReader {
             if state.durable > position {
                 return Ok(());
             }
-            if let Some(error) = &state.failed {
-                return Err(error.clone().into());
+            self.shared.revive(&mut state)?;
+            if state.durable > position {
+                return Ok(());
             }
             // Whoever comes next writes what has been left behind.
             state.check_open(self.id)?;
@@ -317,10 +392,14 @@ impl FileLogReader {
                 Ok(()) => {
                     state.waiting.drain(..batch.len());
                     state.durable = first.saturating_add(batch.len() as u64);
+                    (state.unwritable, state.reopen_wait) = (None, Duration::ZERO);
                 }
                 Err(error) => {
-                    log::error!("{error}");
-                    state.failed = Some(error);
+                    if state.unwritable.as_ref() != Some(&error) {
+                        log::error!("{error}");
+                    }
+                    state.unwritable = Some(error.clone());
+                    state.fail(error);
                 }
             }
             self.shared.changed.notify_all();
@@ -355,19 +434,26 @@ impl FileLogReader {
 }
 
 impl FileLogReader {
-    /// Takes the entries from `from` on out again. For the only writer of a log, which has nothing under way.
-    pub(super) fn cut(&self, from: u64) -> Result<(), LogError> {
+    /// How many entries were final when something was last cut off.
+    pub(super) fn vouched(&self) -> u64 {
+        self.shared.state.lock().vouched
+    }
+
+    /// Takes the entries from `from` on out again, and remembers that so many are final. For the only writer of a log, which
+    /// has nothing under way.
+    pub(super) fn cut(&self, from: u64, vouched: u64) -> Result<(), LogError> {
         let mut state = self.shared.state.lock();
         state.check_open(self.id)?;
-        if let Some(error) = &state.failed {
-            return Err(error.clone().into());
-        }
+        self.shared.revive(&mut state)?;
         if from < state.durable {
-            let cut = self.shared.file.cut(from, state.durable);
+            let cut = self.shared.file.cut(from, state.durable, vouched.max(state.vouched));
             match cut {
-                Ok(bytes) => (state.durable, state.bytes) = (from, state.bytes.saturating_sub(bytes)),
+                Ok(bytes) => {
+                    (state.durable, state.bytes) = (from, state.bytes.saturating_sub(bytes));
+                    state.vouched = state.vouched.max(vouched);
+                }
                 Err(error) => {
-                    state.failed = Some(error.clone());
+                    state.fail(error.clone());
                     return Err(error.into());
                 }
             }
@@ -394,7 +480,7 @@ impl LogHost for FileLogReader {
             state.check_open(self.id)?;
             state.durable.min(from.saturating_add(limit as u64))
         };
-        if from >= end { Ok(Vec::new()) } else { Ok(self.shared.file.read(from, end)?) }
+        if from >= end { Ok(Vec::new()) } else { Ok(self.shared.read(from, end)?) }
     }
 
     fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError> {
@@ -434,7 +520,8 @@ impl Drop for FileLogReader {
 struct LogFile {
     path: PathBuf,
     chain: [u8; 32],
-    database: Database,
+    /// None while it is opened anew, and if that has failed.
+    database: RwLock<Option<Database>>,
 }
 
 impl LogFile {
@@ -470,19 +557,55 @@ impl LogFile {
             return Err(damaged(path, "it is not a file"));
         }
         let database = checked(path, || Ok(Builder::new().set_cache_size(CACHE_BYTES).open(path)?))?;
-        let mut file = LogFile { path: path.to_owned(), chain: *chain, database };
+        let mut file = LogFile { path: path.to_owned(), chain: *chain, database: RwLock::new(Some(database)) };
         // The entries first: what is wrong with one of them is told with its position.
         file.check_what_it_is()?;
         let found = file.check_entries()?;
-        let as_it_was = checked(path, || Ok(file.database.check_integrity()?))?;
+        let as_it_was = checked(path, || match file.database.get_mut() {
+            Some(database) => Ok(database.check_integrity()?),
+            None => Err(not_open()),
+        })?;
         let (entries, bytes) = if as_it_was { found } else { file.check_entries()? };
         Ok((file, entries, bytes))
+    }
+
+    fn database(&self) -> Result<MappedRwLockReadGuard<'_, Database>, Trouble> {
+        RwLockReadGuard::try_map(self.database.read(), Option::as_ref).map_err(|_| not_open())
+    }
+
+    /// Opens the file anew, which had so many entries when it failed, and some that were to be written; returns how many it has
+    /// now.
+    fn reopen(&self, durable: u64, waiting: &[Arc<[u8]>]) -> Result<u64, FileLogError> {
+        checked(&self.path, || {
+            let mut database = self.database.write();
+            // The file is locked as long as it is open.
+            *database = None;
+            *database = Some(Builder::new().set_cache_size(CACHE_BYTES).open(&self.path)?);
+            Ok(())
+        })?;
+        let entries = checked(&self.path, || Ok(self.database()?.begin_read()?.open_table(ENTRIES)?.len()?))?;
+        if entries < durable {
+            return Err(self.damaged_entry(entries, "is missing"));
+        }
+        let more = self.read(durable, entries)?;
+        if more.len() > waiting.len() || more.iter().zip(waiting).any(|(there, written)| there[..] != written[..]) {
+            return Err(damaged(&self.path, "it has other entries than were to be written"));
+        }
+        Ok(entries)
+    }
+
+    fn vouched(&self) -> Result<u64, FileLogError> {
+        checked(&self.path, || {
+            let about = self.database()?.begin_read()?.open_table(ABOUT)?;
+            let vouched = about.get(ABOUT_VOUCHED)?;
+            Ok(vouched.and_then(|bytes| bytes.value().try_into().ok()).map_or(0, u64::from_be_bytes))
+        })
     }
 
     fn check_what_it_is(&self) -> Result<(), FileLogError> {
         let about = |name| {
             checked(&self.path, || {
-                let about = self.database.begin_read()?.open_table(ABOUT)?;
+                let about = self.database()?.begin_read()?.open_table(ABOUT)?;
                 let value = about.get(name)?;
                 Ok(value.map(|value| value.value().to_vec()))
             })
@@ -506,7 +629,7 @@ impl LogFile {
         let mut found = (0_u64, 0_u64);
         let mut problem = None;
         let acknowledged = checked(&self.path, || {
-            let transaction = self.database.begin_read()?;
+            let transaction = self.database()?.begin_read()?;
             for entry in transaction.open_table(ENTRIES)?.iter()? {
                 let (position, record) = entry?;
                 match self.unpack(found.0, position.value(), record.value()) {
@@ -529,10 +652,11 @@ impl LogFile {
 
     fn write(&self, first: u64, batch: &[Arc<[u8]>]) -> Result<(), FileLogError> {
         checked(&self.path, || {
-            let transaction = self.database.begin_write()?;
+            let database = self.database()?;
+            let transaction = database.begin_write()?;
             self.insert(&transaction, first, batch)?;
             transaction.commit()?;
-            acknowledge(&self.database, first.saturating_add(batch.len() as u64))
+            acknowledge(&database, first.saturating_add(batch.len() as u64))
         })
     }
 
@@ -549,13 +673,15 @@ impl LogFile {
     }
 
     /// Takes the entries from `from` up to the end out; returns how many bytes they had.
-    fn cut(&self, from: u64, end: u64) -> Result<u64, FileLogError> {
+    fn cut(&self, from: u64, end: u64, vouched: u64) -> Result<u64, FileLogError> {
         checked(&self.path, || {
-            let transaction = self.database.begin_write()?;
+            let transaction = self.database()?.begin_write()?;
             let mut bytes = 0_u64;
             {
                 // Fewer are acknowledged first, in the same transaction.
-                transaction.open_table(ABOUT)?.insert(ABOUT_ACKNOWLEDGED, from.to_be_bytes().as_slice())?;
+                let mut about = transaction.open_table(ABOUT)?;
+                about.insert(ABOUT_ACKNOWLEDGED, from.to_be_bytes().as_slice())?;
+                about.insert(ABOUT_VOUCHED, vouched.to_be_bytes().as_slice())?;
                 let mut entries = transaction.open_table(ENTRIES)?;
                 for position in from..end {
                     let length = entries.remove(position)?.map_or(0, |record| record.value().len());
@@ -571,7 +697,7 @@ impl LogFile {
     fn read(&self, from: u64, end: u64) -> Result<Vec<Vec<u8>>, FileLogError> {
         let mut problem = None;
         let entries = checked(&self.path, || {
-            let table = self.database.begin_read()?.open_table(ENTRIES)?;
+            let table = self.database()?.begin_read()?.open_table(ENTRIES)?;
             let mut entries = Vec::new();
             for (expected, record) in (from..end).zip(table.range(from..end)?) {
                 let (position, record) = record?;
@@ -619,6 +745,10 @@ fn acknowledge(database: &Database, entries: u64) -> Result<(), Trouble> {
     let transaction = database.begin_write()?;
     transaction.open_table(ABOUT)?.insert(ABOUT_ACKNOWLEDGED, entries.to_be_bytes().as_slice())?;
     Ok(transaction.commit()?)
+}
+
+fn not_open() -> Trouble {
+    Trouble::Other("it could not be opened anew".to_owned())
 }
 
 /// What a database has to complain of.

@@ -171,11 +171,16 @@ pub trait OwnCopy {
     /// The host cannot be asked, or the disk fails.
     fn compare(&self, from: u64) -> Result<Option<u64>, LogError>;
 
-    /// Takes the entries from `from` on out of the copy, and sets them aside as evidence.
+    /// How many entries more than `t` members had vouched for when something was last given up. They may have done so in what
+    /// was given up, so that the copy no longer shows it.
+    fn vouched(&self) -> u64;
+
+    /// Takes the entries from `from` on out of the copy, and sets them aside as evidence; so many entries, which stay, have
+    /// been vouched for.
     ///
     /// # Errors
     /// The disk fails. They are still in the copy then.
-    fn give_up(&self, from: u64) -> Result<(), LogError>;
+    fn give_up(&self, from: u64, vouched: u64) -> Result<(), LogError>;
 }
 
 /// A log in memory, for members in one process.

@@ -108,11 +108,11 @@ fn apply_at(replica: &Mutex<LogChain>, position: u64, entry: &[u8], sift: bool) 
 /// What is to be done where entries and copy do not fit: if the host shows another log now than the copy has, the copy's tail
 /// is given up.
 fn contested(log: &dyn LogHost, replica: &Mutex<LogChain>, problem: Problem) -> Result<(), FollowError> {
-    let vouched = replica.lock().vouched();
+    let vouched = vouched(log, replica);
     if let Some(copy) = log.own_copy()
         && let Some(position) = copy.compare(vouched)?
     {
-        return Err(give_up(log, position));
+        return Err(give_up(log, position, vouched));
     }
     match problem {
         // One that lies, or is lied to; or the host shows everybody the same, and it is still for others to contradict.
@@ -132,20 +132,26 @@ fn contested(log: &dyn LogHost, replica: &Mutex<LogChain>, problem: Problem) -> 
 
 /// What is to be done where a host does not show what is kept here.
 fn disputed(log: &dyn LogHost, replica: &Mutex<LogChain>, error: LogError) -> FollowError {
-    let vouched = replica.lock().vouched();
+    let vouched = vouched(log, replica);
     match error {
-        LogError::Rewritten(position) if position >= vouched => give_up(log, position),
+        LogError::Rewritten(position) if position >= vouched => give_up(log, position, vouched),
         LogError::Lost { host_has, tries, .. } if host_has >= vouched && tries >= LOST_PATIENCE => {
-            give_up(log, host_has)
+            give_up(log, host_has, vouched)
         }
         error => error.into(),
     }
 }
 
-fn give_up(log: &dyn LogHost, position: u64) -> FollowError {
+/// How many entries are final, whatever has been given up since.
+fn vouched(log: &dyn LogHost, replica: &Mutex<LogChain>) -> u64 {
+    let vouched = replica.lock().vouched();
+    log.own_copy().map_or(vouched, |copy| copy.vouched().max(vouched))
+}
+
+fn give_up(log: &dyn LogHost, position: u64, vouched: u64) -> FollowError {
     let Some(copy) = log.own_copy() else { return LogError::Rewritten(position).into() };
     let entries = copy.end().saturating_sub(position);
-    match copy.give_up(position) {
+    match copy.give_up(position, vouched) {
         Ok(()) => FollowError::GaveUp { position, entries },
         Err(error) => error.into(),
     }

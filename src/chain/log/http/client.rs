@@ -13,7 +13,7 @@ use crate::chain::log::endpoints::{Endpoints, MAX_TEXT_BYTES, Trouble, clean};
 use crate::chain::log::http::{
     CHAIN_HEADER, END_HEADER, MAX_ENTRIES_PER_READ, MAX_POLL, MAX_READ_BYTES, REASON_HEADER, frames, reason,
 };
-use crate::chain::log::{LogError, LogHost, MAX_ENTRY_BYTES};
+use crate::chain::log::{LogError, LogHost, MAX_ENTRY_BYTES, Payload, SignedEntry};
 use crate::hex;
 
 /// How much is read of a status, in bytes.
@@ -118,7 +118,7 @@ impl HttpLog {
     pub fn status(&self) -> Result<HttpLogStatus, LogError> {
         self.ask(|endpoint| {
             let mut response = self.get(endpoint, "/v1/status", Duration::ZERO)?;
-            self.check_ok(&mut response)?;
+            self.check_ok(&mut response, false)?;
             let bytes = response.body_mut().with_config().limit(MAX_STATUS_BYTES).read_to_vec()?;
             let StatusJson { version, entries, now_ms, failure } = serde_json::from_slice(&bytes)
                 .map_err(|error| Trouble::Endpoint(format!("its status makes no sense: {error}")))?;
@@ -144,13 +144,13 @@ impl HttpLog {
     fn get_entries(&self, endpoint: &str, from: u64, limit: usize, wait: Duration) -> Result<Response<Body>, Trouble> {
         let path = format!("/v1/entries?from={from}&limit={limit}&wait_ms={}", wait.as_millis());
         let mut response = self.get(endpoint, &path, wait)?;
-        self.check_ok(&mut response)?;
+        self.check_ok(&mut response, false)?;
         Ok(response)
     }
 
     /// Whether the log server of our chain has done what was asked; if not, what it says about that. None of it is signed:
-    /// it is what this endpoint claims.
-    fn check_ok(&self, response: &mut Response<Body>) -> Result<(), Trouble> {
+    /// it is what this endpoint claims. Only of a tick it makes sense to say that it is an old one.
+    fn check_ok(&self, response: &mut Response<Body>, is_tick: bool) -> Result<(), Trouble> {
         let status = response.status();
         match header(response, CHAIN_HEADER) {
             Some(chain) if chain != self.chain => {
@@ -166,7 +166,7 @@ impl HttpLog {
         let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES as u64).lossy_utf8(true).read_to_string();
         let text = text.map_or_else(|_| status.to_string(), |text| clean(text.trim_end()));
         Err(match (reason.as_str(), status) {
-            (reason::OLD_TICK, _) => Trouble::Log(LogError::NothingNew),
+            (reason::OLD_TICK, _) if is_tick => Trouble::Log(LogError::NothingNew),
             // To be said again by who has read on.
             (reason::STALE_PREFIX, _) => Trouble::Endpoint(text),
             (_, status) if status.is_client_error() && !is_busy(status) => Trouble::Refusal(text),
@@ -180,11 +180,12 @@ impl LogHost for HttpLog {
         if entry.len() > MAX_ENTRY_BYTES {
             return Err(LogError::TooLong(entry.len()));
         }
+        let is_tick = SignedEntry::decode(entry).is_ok_and(|entry| matches!(entry.entry().payload, Payload::Tick(_)));
         self.ask(|endpoint| {
             let request = self.agent.post(format!("{endpoint}/v1/entries")).header(CHAIN_HEADER, self.chain.as_str());
             let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
             let mut response = request.send(entry)?;
-            self.check_ok(&mut response)?;
+            self.check_ok(&mut response, is_tick)?;
             let text = response.body_mut().with_config().limit(MAX_TEXT_BYTES as u64).read_to_string()?;
             text.trim_end().parse().map_err(|_| Trouble::Endpoint(format!("'{}' is no position", clean(&text))))
         })
