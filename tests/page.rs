@@ -91,7 +91,7 @@ fn a_node_and_a_log_server_show_the_phase_who_is_missing_and_how_the_keys_are() 
     committee.kill_log();
     committee.wait_until("the trouble", &[0], |status| status.log.reading.is_some());
     let (node, _) = open(&format!("http://{}:7080/", committee.ip(0)));
-    assert_shows(&node, &["the log cannot be reached"]);
+    assert_shows(&node, &["the log cannot be used just now"]);
 }
 
 /// A server of the page with this status; and what it was asked for.
