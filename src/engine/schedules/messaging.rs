@@ -80,7 +80,11 @@ impl Network for Peers {
 }
 
 fn engine(retry_max: u32) -> (Arc<Peers>, BrokerTunnel, MessagingEngine) {
-    let (peers, tunnel) = (Arc::<Peers>::default(), BrokerTunnel::new());
+    engine_over(Arc::default(), retry_max)
+}
+
+fn engine_over(peers: Arc<Peers>, retry_max: u32) -> (Arc<Peers>, BrokerTunnel, MessagingEngine) {
+    let tunnel = BrokerTunnel::new();
     let config = MessagingEngineConfig { retry_max, retry_base_wait: Duration::from_secs(1), retry_jitter_percent: 25 };
     let engine = MessagingEngine::new(peers.clone(), tunnel.clone(), config).unwrap();
     (peers, tunnel, engine)
@@ -133,11 +137,12 @@ fn peers_that_never_answer_hold_up_no_message_to_the_others() {
 #[test]
 fn a_network_is_asked_for_no_more_at_once_than_it_bears_and_everything_gets_through() {
     explore(2_000, || {
-        let (peers, tunnel, engine) = engine(RETRIES);
+        let peers = Arc::<Peers>::default();
         peers.0.update(|calls| {
             calls.most = Some(2);
             calls.failing = BTreeMap::from([(1, choose(2) as u32), (4, 1)]);
         });
+        let (peers, tunnel, engine) = engine_over(peers, RETRIES);
         (0..6).for_each(|number| tunnel.send(node(number), message(&run(1), usize::from(number))));
         peers.0.wait(|calls| (calls.delivered.len() == 6).then_some(()));
         assert_eq!(engine.stop(), Ok(()));
