@@ -126,6 +126,6 @@ pub(super) fn committee_of(config: &NodeConfig) -> Result<CommitteeFile, NodeErr
 pub(super) fn identity_of(config: &NodeConfig, unlock: &Unlock) -> Result<Identity, NodeError> {
     Identity::of(config, unlock).map_err(|error| match FileKind::Identity.mistaken(&config.identity) {
         Some(wrong) => wrong.into(),
-        None => error.into(),
+        None => error,
     })
 }
