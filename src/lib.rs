@@ -93,7 +93,8 @@
 //!
 //! `cli` (default) is the `dkg` command. `file-store` is a store in one sealed file. `log-chain` is the chain for members
 //! that have none: `log-file` keeps its log in a file, `log-server` on a server for other machines, `log-http` and `etcd`
-//! reach it there, and `committee-file` reads what its members agree on. `tcp` are private channels between machines, and
+//! reach it there, `log-tls` lets these use TLS, and `committee-file`
+//! reads what its members agree on. `tcp` are private channels between machines, and
 //! `node` is all of this together, a whole member. `simulator` runs whole committees against everything that can go wrong.
 //! `metrics` shows the health of the keys through the `metrics` facade. `eip2335` writes key shares as keystores for other
 //! tools. Without default features the crate is the embeddable engine: 44 crates, no async runtime.
@@ -108,6 +109,9 @@ pub mod bls;
 pub mod chain;
 #[forbid(unsafe_code)]
 pub mod committee;
+#[cfg(any(feature = "tcp", feature = "log-http", feature = "etcd"))]
+#[forbid(unsafe_code)]
+mod dial;
 #[forbid(unsafe_code)]
 pub mod engine;
 #[forbid(unsafe_code)]

@@ -9,7 +9,7 @@ mod log_support;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dkg_engine::chain::log::{
     ChainConfig, ChainNode, ChainSpec, FileLog, Follower, HttpLog, HttpLogConfig, LogChain, LogError, LogHost,
@@ -791,4 +791,37 @@ fn no_status_of_a_host_ends_a_member_whatever_it_was_asked() {
         proxy.set(None);
         committee.goes_on(&format!("statuses from {from} on"), &truth);
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_shutdown_does_not_wait_for_a_connection_that_is_being_made() {
+    let room = Room::new();
+    // Nobody accepts: when its queue is full, who dials waits.
+    let full = TcpListener::bind(ANY_PORT).unwrap();
+    let address = full.local_addr().unwrap();
+    let patience = Duration::from_millis(100);
+    let queue: Vec<_> =
+        std::iter::from_fn(|| TcpStream::connect_timeout(&address, patience).ok()).take(10_000).collect();
+    let endpoints = vec![format!("http://{address}").parse().unwrap()];
+    let forever = Duration::from_secs(600);
+    let config = HttpLogConfig::new(endpoints, *room.config.identity());
+    let log = HttpLog::new(HttpLogConfig { connect_timeout: forever, request_timeout: forever, ..config });
+    let dials = || {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        threads
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok())
+            .any(|name| name == "dkg-dial\n")
+    };
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| log.read(0, 1));
+        while !dials() && !reading.is_finished() {
+            std::thread::yield_now();
+        }
+        log.shutdown();
+        assert_eq!(reading.join().unwrap(), Err(LogError::ShutDown));
+    });
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    drop(queue);
 }

@@ -4,12 +4,17 @@
 mod folder;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dkg_engine::address::Address;
 use dkg_engine::bls::VectorEncoding;
-use dkg_engine::chain::log::{ChainSpec, CommitteeFile, LogPlace, Schedule};
+use dkg_engine::chain::log::{
+    ChainSpec, CommitteeFile, EtcdLog, EtcdLogConfig, LogHost, LogPlace, LogRoots, LogTls, Schedule,
+};
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::node::identity::Identity;
@@ -17,6 +22,10 @@ use dkg_engine::node::{Answer, Keep, Node, NodeConfig, NodeError, Request, admin
 use dkg_engine::store::seal::create_key_file;
 use dkg_engine::store::{KEPT_EPOCHS, KeyCheck, Unlock};
 use folder::Folder;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 const LEAST: &str = "committee = \"c.toml\"\nidentity = \"/keys/i.json\"\ndata = \"data\"\n";
 
@@ -69,6 +78,8 @@ fn what_makes_no_sense_is_named() {
         ("[keys]\nkeep = { epochs = 0 }\n", "1 to 65536 epochs"),
         ("[keys]\nkeep = { days = 100000 }\n", "days"),
         ("[log]\nusername = \"u\"\n", "password_file"),
+        ("[log]\nclient_cert = \"c\"\n", "client_key"),
+        ("[log]\nca_file = \"c\"\nroots = \"system\"\n", "who vouches"),
         ("[peers]\nzz = \"h:1\"\n", "zz"),
         ("listen = \"127.1:7000\"\n", "cannot be listened at"),
         ("status = \"localhost:7080\"\n", "cannot be listened at"),
@@ -232,4 +243,124 @@ fn a_secret_that_is_mounted_for_others_to_read_is_taken_where_the_configuration_
     mode("identity.json", 0o464);
     let told = start().err().unwrap().to_string();
     assert!(told.contains("identity.json") && told.contains("0440"), "{told}");
+}
+
+/// A log server behind TLS that knows its clients by their certificates; what it was asked for.
+struct Guarded {
+    endpoint: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/");
+
+fn pem(name: &str) -> Vec<u8> {
+    fs::read(Path::new(TLS).join(name)).unwrap()
+}
+
+impl Guarded {
+    fn new(chain: String) -> Guarded {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem("ca.pem")).unwrap()).unwrap();
+        let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(&pem("server.key")).unwrap();
+        let chain_of_server = vec![CertificateDer::from_pem_slice(&pem("server.pem")).unwrap()];
+        let config = ServerConfig::builder().with_client_cert_verifier(clients).with_single_cert(chain_of_server, key);
+        let config = Arc::new(config.unwrap());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let endpoint = format!("https://{}", listener.local_addr().unwrap());
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, config) = (stream.unwrap(), Arc::clone(&config));
+                let (chain, noted) = (chain.clone(), Arc::clone(&noted));
+                std::thread::spawn(move || {
+                    let tls = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+                    let mut tls = BufReader::new(tls);
+                    while let Some(line) = request(&mut tls) {
+                        noted.lock().unwrap().push(line.clone());
+                        let body = match line.as_str() {
+                            line if line.contains("/v1/status") => {
+                                r#"{"version":"0","entries":0,"now_ms":0,"failure":null}"#
+                            }
+                            line if line.starts_with("POST /v1") => "0",
+                            _ => "",
+                        };
+                        let answer = format!(
+                            "HTTP/1.1 200 OK\r\ndkg-chain: {chain}\r\ndkg-end: 0\r\ncontent-length: {}\r\n\r\n{body}",
+                            body.len()
+                        );
+                        if tls.get_mut().write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Guarded { endpoint, asked }
+    }
+}
+
+/// The first line of the next request, which is read to its end.
+fn request(stream: &mut impl BufRead) -> Option<String> {
+    let (mut first, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(bytes) = line.strip_prefix("content-length:") {
+            length = bytes.trim().parse().unwrap();
+        }
+        match line.as_str() {
+            "" => break,
+            line if first.is_empty() => first = line.replacen("post ", "POST ", 1),
+            _ => {}
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).ok().map(|()| first)
+}
+
+#[test]
+fn a_log_behind_a_private_authority_that_asks_for_certificates_is_reached() {
+    let home = Home::new();
+    for file in ["ca.pem", "other-ca.pem", "client.pem", "client.key"] {
+        let copy = home.folder.path().join(file);
+        fs::write(&copy, pem(file)).unwrap();
+        #[cfg(unix)]
+        fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let committee = CommitteeFile::read(&home.folder.path().join("committee.toml")).unwrap();
+    let server = Guarded::new(dkg_engine::hex::encode(committee.chain().identity()));
+    let log_item = |more: &str| {
+        let config = home.config(&format!("[log]\nendpoints = [\"{}\"]\n{more}", server.endpoint));
+        let checked = check(&config, &home.unlock(), Duration::ZERO).unwrap();
+        checked.items.into_iter().find(|item| item.what == "log").unwrap()
+    };
+    let (ca, client) = ("ca_file = \"ca.pem\"\n", "client_cert = \"client.pem\"\nclient_key = \"client.key\"\n");
+    let found = log_item(&format!("{ca}{client}"));
+    assert!(found.ok, "{found:?}");
+    for (more, problem) in [
+        (client.to_owned(), "UnknownIssuer"),
+        (format!("{client}roots = \"system\"\n"), "UnknownIssuer"),
+        (format!("{client}ca_file = \"other-ca.pem\"\n"), "certificate"),
+        (ca.to_owned(), "ertificate"),
+        (format!("{ca}client_cert = \"client.key\"\nclient_key = \"client.key\"\n"), "no certificate"),
+        (format!("{client}ca_file = \"node.key\"\n"), "node.key"),
+    ] {
+        let found = log_item(&more);
+        assert!(!found.ok && found.detail.contains(problem), "{more}: {found:?}");
+    }
+    // An etcd cluster is reached in the same way.
+    let asked = server.asked.lock().unwrap().len();
+    let tls = LogTls::default().trusting(LogRoots::from_pem(&pem("ca.pem")).unwrap());
+    let tls = tls.showing(&pem("client.pem"), &pem("client.key")).unwrap();
+    let way = EtcdLogConfig::new(vec![server.endpoint.parse().unwrap()], "dkg/".into());
+    // It is answered with nonsense.
+    assert!(EtcdLog::new(EtcdLogConfig { tls, ..way }).read(0, 1).is_err());
+    let asked: Vec<_> = server.asked.lock().unwrap().drain(asked..).collect();
+    assert!(asked.iter().any(|line| line.starts_with("POST /v3/")), "{asked:?}");
+    // What is said of TLS for a log that is not reached over it is a mistake.
+    let config = home.config(&format!("[log]\n{ca}"));
+    let told = home.start(&config).err().unwrap().to_string();
+    assert!(told.contains("https://"), "{told}");
 }

@@ -18,8 +18,7 @@ use super::links::{OffsetClock, addresses, tcp_config};
 use super::probe::{PeerCheck, probe};
 use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, folder, host};
 use crate::chain::log::{
-    AppendError, ChainConfig, ChainNode, Clock, FollowError, HttpLog, HttpLogConfig, LogChain, LogError, LogHost,
-    LogPlace, Payload,
+    AppendError, ChainConfig, ChainNode, Clock, FollowError, HttpLog, LogChain, LogError, LogHost, LogPlace, Payload,
 };
 use crate::committee::Index;
 use crate::epoch::View;
@@ -238,8 +237,8 @@ fn try_log(
     let entries = node.replica().lock().prefix().position;
     let mut found = format!("{entries} entries, readable and writable");
     if let LogPlace::Http(_) = chain.log() {
-        let endpoints = host::endpoints(chain, &config.log);
-        let status = HttpLog::new(HttpLogConfig::new(endpoints, *chain.identity())).status().map_err(text)?;
+        let config = host::http(chain, &config.log, config.secrets).map_err(|error| error.to_string())?;
+        let status = HttpLog::new(config).status().map_err(text)?;
         if let Some(failure) = status.failure {
             return Err(failure);
         }

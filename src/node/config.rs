@@ -19,6 +19,9 @@
 //! endpoints = ["http://10.0.0.9:7500"]
 //! username = "member-3"            # etcd
 //! password_file = "etcd.password"
+//! ca_file = "ca.pem"               # https: who vouches for it; or roots = "system", what this machine trusts
+//! client_cert = "member-3.pem"     # https: what is shown to a log that asks for a certificate
+//! client_key = "member-3.key"
 //!
 //! [peers]                          # only where the committee file is out of date: node id = address
 //! 1f6e… = "10.0.0.7:7000"
@@ -133,6 +136,26 @@ pub struct LogSettings {
     pub username: Option<String>,
     /// The file with the password for that.
     pub password_file: Option<PathBuf>,
+    /// The certificates of the authorities that vouch for it, if not those of the web.
+    pub ca_file: Option<PathBuf>,
+    /// Whose authorities count without such a file.
+    #[serde(default)]
+    pub roots: Roots,
+    /// The certificate that is shown to a log that asks for one.
+    pub client_cert: Option<PathBuf>,
+    /// The file with its private key.
+    pub client_key: Option<PathBuf>,
+}
+
+/// Whose authorities vouch for a log that is reached over TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Roots {
+    /// Those of the web, as this program was built with them.
+    #[default]
+    Bundled,
+    /// Those that this machine trusts.
+    System,
 }
 
 /// What is wrong with a configuration file.
@@ -236,8 +259,18 @@ impl NodeConfig {
         if log.endpoints.len() > MAX_LOG_ENDPOINTS {
             return Err(ConfigError::Endpoints(log.endpoints.len()).to_string());
         }
+        if log.client_cert.is_some() != log.client_key.is_some() {
+            return Err("log.client_cert and log.client_key belong together".to_owned());
+        }
+        if log.ca_file.is_some() && log.roots == Roots::System {
+            return Err(
+                "log.ca_file and log.roots = \"system\" are both given; one says who vouches for the log".to_owned()
+            );
+        }
         let at = |path: PathBuf| folder.join(path);
-        log.password_file = log.password_file.map(at);
+        for file in [&mut log.password_file, &mut log.ca_file, &mut log.client_cert, &mut log.client_key] {
+            *file = file.take().map(at);
+        }
         let peer = |(node, address): (String, Address)| {
             let node = node.parse().map_err(|error| format!("peers: {error}"))?;
             Ok::<(NodeId, Address), String>((node, address))

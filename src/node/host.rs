@@ -1,21 +1,24 @@
 //! The way to the log, as this node's configuration has it; and what became of the last call.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{LogSettings, NodeError};
+use super::{LogSettings, NodeError, Roots};
 use crate::SecretBytes;
 use crate::address::Endpoint;
 use crate::chain::log::{
-    ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace, OwnCopy,
+    ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace, LogRoots, LogTls, OwnCopy,
 };
 use crate::store::{SecretAccess, open_secret};
 
 /// The most bytes of a password.
 const MAX_PASSWORD_BYTES: usize = 1024;
+/// The most bytes of a file with certificates or a key; what a machine trusts has some 250,000.
+const MAX_PEM_BYTES: usize = 1 << 20;
 
 /// A log that remembers what is wrong with it.
 pub(super) struct Seen {
@@ -108,21 +111,71 @@ pub(super) fn connect(
     settings: &LogSettings,
     access: SecretAccess,
 ) -> Result<Arc<dyn LogHost>, NodeError> {
-    let (chain, endpoints) = (*config.identity(), endpoints(config, settings));
     match config.log() {
         LogPlace::Local => Err(NodeError::LogSettings("a log in one process has no host".to_owned())),
         LogPlace::Http(_) if settings.username.is_some() => Err(NodeError::LogSettings(
             "a log server asks nobody who they are; leave username and password_file out".to_owned(),
         )),
-        LogPlace::Http(_) => Ok(Arc::new(HttpLog::new(HttpLogConfig::new(endpoints, chain)))),
+        LogPlace::Http(_) => Ok(Arc::new(HttpLog::new(http(config, settings, access)?))),
         LogPlace::Etcd { prefix, .. } => {
             let login = match (&settings.username, &settings.password_file) {
                 (Some(user), Some(file)) => Some((user.clone(), password(file, access)?)),
                 _ => None,
             };
-            let config = EtcdLogConfig { login, ..EtcdLogConfig::new(endpoints, prefix.clone()) };
+            let (tls, endpoints) = (tls(config, settings, access)?, endpoints(config, settings));
+            let config = EtcdLogConfig { login, tls, ..EtcdLogConfig::new(endpoints, prefix.clone()) };
             Ok(Arc::new(EtcdLog::new(config)))
         }
+    }
+}
+
+/// How a log server is reached.
+pub(super) fn http(
+    config: &ChainConfig,
+    settings: &LogSettings,
+    access: SecretAccess,
+) -> Result<HttpLogConfig, NodeError> {
+    let (tls, endpoints) = (tls(config, settings, access)?, endpoints(config, settings));
+    Ok(HttpLogConfig { tls, ..HttpLogConfig::new(endpoints, *config.identity()) })
+}
+
+/// Whom the log is taken from, and who this node is there, where it is reached over TLS.
+fn tls(config: &ChainConfig, settings: &LogSettings, access: SecretAccess) -> Result<LogTls, NodeError> {
+    let LogSettings { ca_file, roots, client_cert, client_key, .. } = settings;
+    let said = ca_file.is_some() || client_cert.is_some() || *roots != Roots::Bundled;
+    if said && !endpoints(config, settings).iter().any(Endpoint::is_https) {
+        return Err(NodeError::LogSettings(
+            "ca_file, roots and client_cert are for a log that is reached over TLS, and none of its endpoints begins with \
+             https://; give them under [log]"
+                .to_owned(),
+        ));
+    }
+    let named = |file: &Path, reason: String| NodeError::File { path: file.to_owned(), reason };
+    let read = |file: &Path, open: std::io::Result<File>| {
+        let pem = open.and_then(|open| SecretBytes::read(open, MAX_PEM_BYTES));
+        let pem = pem.map_err(|error| named(file, format!("it cannot be read: {error}")))?;
+        if pem.len() > MAX_PEM_BYTES {
+            return Err(named(file, format!("it has more than {MAX_PEM_BYTES} bytes")));
+        }
+        Ok(pem)
+    };
+    let tls = LogTls::default().trusting(match (ca_file, roots) {
+        (Some(file), _) => {
+            let pem = read(file, File::open(file))?;
+            LogRoots::from_pem(pem.expose()).map_err(|reason| named(file, reason))?
+        }
+        (None, Roots::System) => LogRoots::System,
+        (None, Roots::Bundled) => LogRoots::Bundled,
+    });
+    match (client_cert, client_key) {
+        (Some(cert), Some(key)) => {
+            let cert_pem = read(cert, File::open(cert))?;
+            let key_pem = read(key, Ok(open_secret(key, access)?))?;
+            let problem =
+                |reason| NodeError::LogSettings(format!("{} and {}: {reason}", cert.display(), key.display()));
+            tls.showing(cert_pem.expose(), key_pem.expose()).map_err(problem)
+        }
+        _ => Ok(tls),
     }
 }
 

@@ -50,7 +50,7 @@ pub use crate::chain::log::PhaseName;
 pub use admin::{Admin, AdminError, Answer, MAX_ADMIN_BYTES, Request, ask};
 pub use check::{CheckItem, Checked, check};
 pub use config::{
-    Keep, LogSettings, MAX_CLOCK_OFFSET_MS, MAX_KEPT_DAYS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError,
+    Keep, LogSettings, MAX_CLOCK_OFFSET_MS, MAX_KEPT_DAYS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError, Roots,
 };
 pub use diary::{RunNotes, Told};
 pub use folder::{admin_socket, declare_sole_owner, state_at_rest, store_file, strangers};

@@ -60,6 +60,8 @@ mod skip;
 mod ticker;
 mod twin;
 mod unread;
+#[cfg(any(feature = "log-http", feature = "etcd"))]
+mod way;
 
 #[cfg(feature = "committee-file")]
 pub use committee_file::{CommitteeFile, CommitteeFileError, MAX_COMMITTEE_FILE_BYTES, MemberFile};
@@ -97,3 +99,7 @@ pub use replica::{Applied, Forked, LogChain};
 pub use skip::{Quota, Skip, SkipReason};
 pub use ticker::{MAX_TICK_WAIT, Situation, Ticker, TickerStep};
 pub use twin::Twin;
+#[cfg(feature = "log-tls")]
+pub use way::LogRoots;
+#[cfg(any(feature = "log-http", feature = "etcd"))]
+pub use way::LogTls;

@@ -25,7 +25,6 @@
 //! library does not wipe its copies of keys and plaintext. A name is looked up by the operating system, which cannot be
 //! interrupted: the thread that waits for it, or for a connection, ends by itself some time after a shutdown.
 
-mod dial;
 mod door;
 pub mod frame;
 mod guests;
@@ -54,10 +53,10 @@ pub use status::{PeerStatus, ProbeAnswer, ProbeError, TcpError};
 use self::frame::Hello;
 use self::guests::Guests;
 use self::peer::{Peer, Surroundings};
-use self::plug::Stop;
 use super::{CONFIRM_LIMIT, Inbound, Network, NetworkError};
 use crate::address::Address;
 use crate::committee::NodeId;
+use crate::dial::Stop;
 use crate::envelope::PrivateMessage;
 
 /// How often idle connections are looked after, and peers that are not connected dialled.

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use rustls::ClientConfig;
 
-use super::dial::{Dialling, dial};
 use super::frame::{Frame, Hello, Verdict};
 use super::link::{Link, LinkError};
 use super::pace::Backoff;
-use super::plug::{Sockets, Stop};
+use super::plug::Sockets;
 use super::{PeerStatus, ProbeAnswer, ProbeError, TcpLimits, TcpPeer, tls};
 use crate::address::Address;
 use crate::committee::NodeId;
+use crate::dial::{DialError, Dialling, Stop, dial};
 use crate::envelope::PrivateMessage;
 
 /// The most late answers that are looked at when a connection is looked after.
@@ -72,7 +72,7 @@ impl Peer {
             tls,
             lane: Mutex::new(Lane { link: None, next: 0, heard: Instant::now(), asked: None }),
             backoff: Mutex::new(Backoff::new(limits.redial, limits.max_redial)),
-            dialling: Dialling::default(),
+            dialling: Dialling::at_most(1),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -235,7 +235,12 @@ impl Peer {
     }
 
     fn connect(&self, around: &Surroundings, deadline: Instant) -> Result<Link, ProbeError> {
-        let stream = dial(&self.address, &self.dialling, &around.stop, deadline)?;
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let dialled = dial(self.address.as_str(), &self.dialling, around.stop.stopped(), limit);
+        let stream = dialled.map_err(|error| match error {
+            DialError::Stopped => ProbeError::ShutDown,
+            DialError::Failed(why) => ProbeError::Unreachable(why),
+        })?;
         let socket = around.sockets.plug_in(stream).ok_or(ProbeError::ShutDown)?;
         let deadline = deadline.min(Instant::now() + around.limits.handshake);
         let tls = tls::dial(&self.tls).map_err(|error| ProbeError::Unreachable(error.to_string()))?;

@@ -4,35 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-/// Something that ends once.
-pub(super) struct Stop {
-    /// Dropped when it ends.
-    running: Mutex<Option<Sender<()>>>,
-    stopped: Receiver<()>,
-}
-
-impl Stop {
-    pub(super) fn new() -> Self {
-        let (running, stopped) = bounded(0);
-        Stop { running: Mutex::new(Some(running)), stopped }
-    }
-
-    pub(super) fn stop(&self) {
-        drop(self.running.lock().take());
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.running.lock().is_none()
-    }
-
-    /// What is disconnected when it ends; nothing is ever sent on it.
-    pub(super) fn stopped(&self) -> &Receiver<()> {
-        &self.stopped
-    }
-}
+use crate::dial::Stop;
 
 /// A socket, and the way to close it under its thread's hands.
 pub(super) struct Plug {

@@ -31,13 +31,13 @@ use parking_lot::{Condvar, Mutex};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha3::{Digest, Sha3_256};
-use ureq::Agent;
 
 use self::order::{Order, is_entry};
 use self::wire::{Event, Problem, Range, Token, Txn, WatchLine};
 use crate::SecretBytes;
 use crate::address::Endpoint;
 use crate::chain::log::endpoints::{Endpoints, Trouble, clean};
+use crate::chain::log::way::{LogTls, Way};
 use crate::chain::log::{LogError, LogHost, MAX_ENTRY_BYTES, SignedEntry};
 use crate::hex;
 
@@ -67,6 +67,8 @@ pub struct EtcdLogConfig {
     pub connect_timeout: Duration,
     /// How long an answer may take.
     pub request_timeout: Duration,
+    /// Whom it is taken from where it is reached over TLS.
+    pub tls: LogTls,
 }
 
 impl EtcdLogConfig {
@@ -74,7 +76,7 @@ impl EtcdLogConfig {
     /// some.
     pub fn new(endpoints: Vec<Endpoint>, prefix: String) -> Self {
         let (connect_timeout, request_timeout) = (Duration::from_secs(3), Duration::from_secs(8));
-        EtcdLogConfig { endpoints, prefix, login: None, connect_timeout, request_timeout }
+        EtcdLogConfig { endpoints, prefix, login: None, connect_timeout, request_timeout, tls: LogTls::default() }
     }
 }
 
@@ -93,7 +95,7 @@ pub struct EtcdStatus {
 pub struct EtcdLog {
     config: EtcdLogConfig,
     endpoints: Endpoints,
-    agent: Agent,
+    way: Way,
     token: Mutex<Option<String>>,
     order: Mutex<Order>,
     shut_down: AtomicBool,
@@ -145,18 +147,11 @@ impl Gathering {
 impl EtcdLog {
     /// An access; nothing is asked of the cluster yet.
     pub fn new(config: EtcdLogConfig) -> Self {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(config.connect_timeout))
-            .user_agent(concat!("dkg-engine/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let way = Way::new(config.connect_timeout, None, &config.tls);
         EtcdLog {
             endpoints: Endpoints::new(config.endpoints.clone()),
             config,
-            agent,
+            way,
             token: Mutex::new(None),
             order: Mutex::new(Order::new()),
             shut_down: AtomicBool::new(false),
@@ -196,7 +191,7 @@ impl EtcdLog {
     ) -> Result<ureq::http::Response<ureq::Body>, Trouble> {
         for last in [false, true] {
             let token = self.token(endpoint)?;
-            let mut request = self.agent.post(format!("{endpoint}{path}"));
+            let mut request = self.way.agent().post(format!("{endpoint}{path}"));
             if let Some(token) = token {
                 request = request.header("Authorization", token);
             }
@@ -244,7 +239,7 @@ impl EtcdLog {
         let password = std::str::from_utf8(password.expose())
             .map_err(|_| Trouble::Log(LogError::Failed(format!("the password of {name} is not text"))))?;
         let body = wire::login(name, password);
-        let request = self.agent.post(format!("{endpoint}/v3/auth/authenticate"));
+        let request = self.way.agent().post(format!("{endpoint}/v3/auth/authenticate"));
         let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
         let mut response = request.content_type("application/json").send(&body[..])?;
         let status = response.status().as_u16();
@@ -475,7 +470,7 @@ impl LogHost for EtcdLog {
         drop(pausing);
         self.woken.notify_all();
         // Ends calls that are under way on other threads.
-        self.agent.clone().shutdown();
+        self.way.shutdown();
     }
 }
 

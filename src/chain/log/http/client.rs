@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use serde::Deserialize;
+use ureq::Body;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
 
 use crate::address::Endpoint;
 use crate::chain::log::endpoints::{Endpoints, MAX_TEXT_BYTES, Trouble, clean};
 use crate::chain::log::http::{
     CHAIN_HEADER, END_HEADER, MAX_ENTRIES_PER_READ, MAX_POLL, MAX_READ_BYTES, REASON_HEADER, frames, reason,
 };
+use crate::chain::log::way::{LogTls, Way};
 use crate::chain::log::{LogError, LogHost, MAX_ENTRY_BYTES, Payload, SignedEntry};
 use crate::hex;
 
@@ -24,7 +25,7 @@ const POLL_PAUSE: Duration = Duration::from_millis(100);
 const MAX_IDLE: Duration = Duration::from_secs(15);
 
 /// How a log server is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct HttpLogConfig {
     /// Where, the preferred one first.
     pub endpoints: Vec<Endpoint>,
@@ -34,13 +35,15 @@ pub struct HttpLogConfig {
     pub connect_timeout: Duration,
     /// How long an answer may take, besides the waiting that was asked for.
     pub request_timeout: Duration,
+    /// Whom it is taken from where it is reached over TLS.
+    pub tls: LogTls,
 }
 
 impl HttpLogConfig {
     /// With the usual time-outs: 3 seconds to connect, 10 for an answer.
     pub fn new(endpoints: Vec<Endpoint>, chain: [u8; 32]) -> Self {
         let (connect_timeout, request_timeout) = (Duration::from_secs(3), Duration::from_secs(10));
-        HttpLogConfig { endpoints, chain, connect_timeout, request_timeout }
+        HttpLogConfig { endpoints, chain, connect_timeout, request_timeout, tls: LogTls::default() }
     }
 }
 
@@ -76,7 +79,7 @@ pub struct HttpLog {
     config: HttpLogConfig,
     /// The chain's identity in hex.
     chain: String,
-    agent: Agent,
+    way: Way,
     endpoints: Endpoints,
     /// How many entries the last wait was told of, until they have been asked for.
     announced: AtomicU64,
@@ -89,21 +92,12 @@ pub struct HttpLog {
 impl HttpLog {
     /// An access; nothing is asked of the server yet.
     pub fn new(config: HttpLogConfig) -> Self {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // The endpoints are the log itself: what the environment says about the web, or a redirect, does not count.
-            .proxy(None)
-            .max_redirects(0)
-            .max_idle_age(MAX_IDLE)
-            .timeout_connect(Some(config.connect_timeout))
-            .user_agent(concat!("dkg-engine/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let way = Way::new(config.connect_timeout, Some(MAX_IDLE), &config.tls);
         HttpLog {
             chain: hex::encode(&config.chain),
             endpoints: Endpoints::new(config.endpoints.clone()),
             config,
-            agent,
+            way,
             announced: AtomicU64::new(0),
             shut_down: AtomicBool::new(false),
             pausing: Mutex::new(()),
@@ -137,7 +131,7 @@ impl HttpLog {
 
     fn get(&self, endpoint: &str, path: &str, wait: Duration) -> Result<Response<Body>, Trouble> {
         let timeout = self.config.request_timeout.saturating_add(wait);
-        let request = self.agent.get(format!("{endpoint}{path}")).header(CHAIN_HEADER, self.chain.as_str());
+        let request = self.way.agent().get(format!("{endpoint}{path}")).header(CHAIN_HEADER, self.chain.as_str());
         Ok(request.config().timeout_global(Some(timeout)).build().call()?)
     }
 
@@ -182,7 +176,8 @@ impl LogHost for HttpLog {
         }
         let is_tick = SignedEntry::decode(entry).is_ok_and(|entry| matches!(entry.entry().payload, Payload::Tick(_)));
         self.ask(|endpoint| {
-            let request = self.agent.post(format!("{endpoint}/v1/entries")).header(CHAIN_HEADER, self.chain.as_str());
+            let request =
+                self.way.agent().post(format!("{endpoint}/v1/entries")).header(CHAIN_HEADER, self.chain.as_str());
             let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
             let mut response = request.send(entry)?;
             self.check_ok(&mut response, is_tick)?;
@@ -257,7 +252,7 @@ impl LogHost for HttpLog {
         drop(pausing);
         self.woken.notify_all();
         // Ends calls that are under way on other threads.
-        self.agent.clone().shutdown();
+        self.way.shutdown();
     }
 }
 

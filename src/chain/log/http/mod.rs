@@ -22,7 +22,7 @@
 //!
 //! The server speaks plain HTTP: entries are signed and public among the members, and the members' own keys are not used
 //! here. Where others must not read along or choke the link, put a reverse proxy with TLS in front; the client speaks
-//! `https` if the host turns `ureq`'s `rustls` on. Behind a proxy all members share one address and its limits.
+//! `https` with the feature `log-tls`. Behind a proxy all members share one address and its limits.
 
 #[cfg(feature = "log-http")]
 mod client;
