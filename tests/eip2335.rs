@@ -91,3 +91,59 @@ fn a_keystore_that_is_damaged_unknown_or_out_of_bounds_is_refused_with_a_reason(
     let opened = Keystore::from_json(&flipped).unwrap().open(&password("testpassword🔑"));
     assert_eq!(opened.err(), Some(KeystoreError::WrongPassword));
 }
+
+/// As [`PBKDF2`] but for what `change` does to it.
+fn changed(change: impl FnOnce(&mut Value)) -> String {
+    let mut json = serde_json::from_str(PBKDF2).unwrap();
+    change(&mut json);
+    json.to_string()
+}
+
+fn without(json: &mut Value, object: &str, field: &str) {
+    json.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+}
+
+#[test]
+fn keystores_as_other_tools_write_them_open_like_the_eips_own() {
+    let expected = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
+    for (case, text) in [
+        ("a null path", changed(|json| json["path"] = Value::Null)),
+        ("no path", changed(|json| without(json, "", "path"))),
+        ("no uuid", changed(|json| without(json, "", "uuid"))),
+        ("a checksum without params", changed(|json| without(json, "/crypto/checksum", "params"))),
+        ("a version that is text", changed(|json| json["version"] = "4".into())),
+        ("a byte order mark", format!("\u{feff}{PBKDF2}")),
+        ("more than is known", changed(|json| json["name"] = "validator".into())),
+        (
+            "digits in upper case",
+            changed(|json| {
+                for pointer in ["/crypto/kdf/params/salt", "/crypto/cipher/message", "/crypto/checksum/message"] {
+                    let digits = json.pointer_mut(pointer).unwrap();
+                    *digits = digits.as_str().unwrap().to_uppercase().into();
+                }
+            }),
+        ),
+    ] {
+        let keystore = Keystore::from_json(&text).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let secret = keystore.open(&password("testpassword🔑")).unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(hex::encode(secret.expose()), expected, "{case}");
+        // Written as the schema has it.
+        let written: Value = serde_json::from_str(&keystore.to_json().unwrap()).unwrap();
+        assert!(written["path"].is_string() && written["version"] == 4, "{case}");
+    }
+}
+
+#[test]
+fn a_keystore_whose_parts_are_too_long_or_short_is_refused_by_their_name() {
+    for (pointer, digits) in [
+        ("/crypto/cipher/message", "00".repeat(33)),
+        ("/crypto/cipher/message", "00".repeat(31)),
+        ("/crypto/cipher/params/iv", "00".repeat(12)),
+        ("/crypto/checksum/message", "00".repeat(33)),
+    ] {
+        let text = changed(|json| *json.pointer_mut(pointer).unwrap() = digits.into());
+        let error = Keystore::from_json(&text).unwrap_err().to_string();
+        let field = pointer[1..].replace('/', ".");
+        assert!(error.contains(&field) && error.contains("bytes in hex"), "{pointer}: {error}");
+    }
+}

@@ -41,6 +41,7 @@ pub const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 const VERSION: u32 = 4;
 const SECRET_BYTES: usize = 32;
 const SALT_BYTES: usize = 32;
+const IV_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 /// No character becomes more than this many times its bytes in NFKD.
 const NFKD_GROWTH: usize = 12;
@@ -80,16 +81,39 @@ pub enum PasswordFunction {
 }
 
 /// A keystore. All of it is public but for what is sealed in it.
+///
+/// Written as the EIP's schema asks. Read as other tools write it: `path` may be missing or null, `uuid` missing, the
+/// checksum without `params`, the version a string, and a byte order mark before it all. How it is sealed is not relaxed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AsFound")]
 pub struct Keystore {
     crypto: Crypto,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pubkey: Option<String>,
     path: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     uuid: String,
     version: u32,
+}
+
+/// A keystore as somebody wrote it, before it is judged.
+#[derive(Deserialize)]
+struct AsFound {
+    crypto: Crypto,
+    description: Option<String>,
+    pubkey: Option<String>,
+    path: Option<String>,
+    uuid: Option<String>,
+    version: FoundVersion,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a version is a number, or text that is one")]
+enum FoundVersion {
+    Number(u64),
+    Text(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,8 +140,12 @@ enum Kdf {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "function", content = "params", rename_all = "lowercase")]
 enum Checksum {
-    Sha256 {},
+    Sha256(Option<NoParams>),
 }
+
+/// Parameters of what has none: an object, in which nothing is looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NoParams {}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "function", content = "params")]
@@ -129,7 +157,7 @@ enum Cipher {
 /// What is fresh in every keystore.
 struct Fresh {
     salt: [u8; SALT_BYTES],
-    iv: [u8; 16],
+    iv: [u8; IV_BYTES],
     uuid: [u8; 16],
 }
 
@@ -144,7 +172,7 @@ impl Keystore {
         function: PasswordFunction,
         description: &str,
     ) -> Result<Self, KeystoreError> {
-        let mut fresh = Fresh { salt: [0; SALT_BYTES], iv: [0; 16], uuid: [0; 16] };
+        let mut fresh = Fresh { salt: [0; SALT_BYTES], iv: [0; IV_BYTES], uuid: [0; 16] };
         for bytes in [&mut fresh.salt[..], &mut fresh.iv, &mut fresh.uuid] {
             SysRng.try_fill_bytes(bytes).map_err(|error| KeystoreError::Randomness(error.to_string()))?;
         }
@@ -209,18 +237,44 @@ impl Keystore {
     /// Reads a keystore.
     ///
     /// # Errors
-    /// It is too long, not JSON of this kind or of another version.
+    /// It is too long, not JSON of this kind or of another version, or sealed in a way that is not known here or costs more
+    /// than is allowed.
     pub fn from_json(text: &str) -> Result<Self, KeystoreError> {
         if text.len() > MAX_KEYSTORE_BYTES {
             return Err(KeystoreError::Malformed(format!("it has more than {MAX_KEYSTORE_BYTES} bytes")));
         }
-        let keystore: Keystore =
-            serde_json::from_str(text).map_err(|error| KeystoreError::Malformed(error.to_string()))?;
-        match keystore.version {
-            VERSION => Ok(keystore),
-            version => Err(KeystoreError::Unsupported(format!("it has version {version}, not {VERSION}"))),
-        }
+        // Editors and shells of some systems put it there; JSON knows no such thing.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let found: AsFound = serde_json::from_str(text).map_err(|error| KeystoreError::Malformed(error.to_string()))?;
+        found.try_into()
     }
+}
+
+impl TryFrom<AsFound> for Keystore {
+    type Error = KeystoreError;
+
+    fn try_from(found: AsFound) -> Result<Self, KeystoreError> {
+        let AsFound { mut crypto, description, pubkey, path, uuid, version } = found;
+        let (number, text) = match version {
+            FoundVersion::Number(number) => (Some(number), number.to_string()),
+            FoundVersion::Text(text) => (text.parse().ok(), text),
+        };
+        if number != Some(u64::from(VERSION)) {
+            return Err(KeystoreError::Unsupported(format!("it has version {text}, not {VERSION}")));
+        }
+        crypto.parts()?;
+        crypto.kdf.function.check()?;
+        crypto.checksum.function = Checksum::Sha256(Some(NoParams {}));
+        let (path, uuid) = (path.unwrap_or_default(), uuid.unwrap_or_default());
+        Ok(Keystore { crypto, description, pubkey, path, uuid, version: VERSION })
+    }
+}
+
+/// The bytes of what is sealed.
+struct Parts {
+    iv: [u8; IV_BYTES],
+    message: [u8; SECRET_BYTES],
+    checksum: [u8; 32],
 }
 
 impl Crypto {
@@ -228,43 +282,65 @@ impl Crypto {
         secret: &[u8; SECRET_BYTES],
         password: &SecretBytes,
         kdf: Kdf,
-        iv: [u8; 16],
+        iv: [u8; IV_BYTES],
     ) -> Result<Self, KeystoreError> {
         let key = kdf.derive(password)?;
         let mut message = *secret;
         apply_cipher(&key, &iv, &mut message);
         Ok(Crypto {
-            checksum: Module { function: Checksum::Sha256 {}, message: hex::encode(&checksum(&key, &message)) },
+            checksum: Module {
+                function: Checksum::Sha256(Some(NoParams {})),
+                message: hex::encode(&checksum(&key, &message)),
+            },
             kdf: Module { function: kdf, message: String::new() },
             cipher: Module { function: Cipher::Aes128Ctr { iv: hex::encode(&iv) }, message: hex::encode(&message) },
         })
     }
 
     fn open(&self, password: &SecretBytes) -> Result<SecretBytes, KeystoreError> {
-        let malformed = |what: &str| KeystoreError::Malformed(format!("its {what} is not what it should be"));
-        let Cipher::Aes128Ctr { iv } = &self.cipher.function;
-        let iv: [u8; 16] = hex::decode_array(iv).ok_or_else(|| malformed("iv"))?;
-        let mut message = hex::decode(&self.cipher.message).ok_or_else(|| malformed("cipher message"))?;
-        let expected: [u8; 32] = hex::decode_array(&self.checksum.message).ok_or_else(|| malformed("checksum"))?;
+        let Parts { iv, message, checksum: expected } = self.parts()?;
         let key = self.kdf.function.derive(password)?;
         if checksum(&key, &message) != expected {
             return Err(KeystoreError::WrongPassword);
         }
-        apply_cipher(&key, &iv, &mut message);
-        Ok(SecretBytes::new(message))
+        let mut secret = Zeroizing::new(message.to_vec());
+        apply_cipher(&key, &iv, &mut secret);
+        Ok(SecretBytes::new(std::mem::take(&mut *secret)))
+    }
+
+    /// What is sealed as bytes, each part of exactly its length.
+    fn parts(&self) -> Result<Parts, KeystoreError> {
+        let Cipher::Aes128Ctr { iv } = &self.cipher.function;
+        Ok(Parts {
+            iv: exactly("crypto.cipher.params.iv", iv)?,
+            message: exactly("crypto.cipher.message", &self.cipher.message)?,
+            checksum: exactly("crypto.checksum.message", &self.checksum.message)?,
+        })
     }
 }
 
+/// The bytes of a field that has a length.
+fn exactly<const N: usize>(field: &str, digits: &str) -> Result<[u8; N], KeystoreError> {
+    hex::decode_array(digits)
+        .ok_or_else(|| KeystoreError::Malformed(format!("its {field} is not {N} bytes in hex ({} digits)", 2 * N)))
+}
+
+/// A password function whose parameters have been checked, with its salt.
+enum Derivation {
+    Scrypt(scrypt::Params, Vec<u8>),
+    Pbkdf2(u32, Vec<u8>),
+}
+
 impl Kdf {
-    fn derive(&self, password: &SecretBytes) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeystoreError> {
+    /// Within the limits, before anything is spent on it.
+    fn check(&self) -> Result<Derivation, KeystoreError> {
         let unsupported = |what: String| Err(KeystoreError::Unsupported(what));
         let (Kdf::Scrypt { salt, dklen, .. } | Kdf::Pbkdf2 { salt, dklen, .. }) = self;
         if usize::try_from(*dklen) != Ok(KEY_BYTES) {
             return unsupported(format!("dklen is {dklen}, not {KEY_BYTES}"));
         }
-        let salt = hex::decode(salt).ok_or_else(|| KeystoreError::Malformed("its salt is not hex".into()))?;
-        let password = normalised(password)?;
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        let salt = hex::decode(salt)
+            .ok_or_else(|| KeystoreError::Malformed("its crypto.kdf.params.salt is not hex".into()))?;
         match self {
             Kdf::Scrypt { n, p, r, .. } => {
                 let memory = n.checked_mul(u64::from(*r)).and_then(|blocks| blocks.checked_mul(128));
@@ -275,14 +351,26 @@ impl Kdf {
                 };
                 let params = scrypt::Params::new(log_n, *r, *p)
                     .map_err(|error| KeystoreError::Unsupported(format!("scrypt: {error}")))?;
-                scrypt::scrypt(&password, &salt, &params, &mut key[..])
-                    .map_err(|error| KeystoreError::Unsupported(format!("scrypt: {error}")))?;
+                Ok(Derivation::Scrypt(params, salt))
             }
             Kdf::Pbkdf2 { c, prf, .. } => {
                 if prf != "hmac-sha256" || !(1..=MAX_PBKDF2_ROUNDS).contains(c) {
                     return unsupported(format!("PBKDF2 with {c} rounds of {prf}"));
                 }
-                pbkdf2::pbkdf2_hmac::<Sha256>(&password, &salt, *c, &mut key[..]);
+                Ok(Derivation::Pbkdf2(*c, salt))
+            }
+        }
+    }
+
+    fn derive(&self, password: &SecretBytes) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeystoreError> {
+        let derivation = self.check()?;
+        let password = normalised(password)?;
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        match derivation {
+            Derivation::Scrypt(params, salt) => scrypt::scrypt(&password, &salt, &params, &mut key[..])
+                .map_err(|error| KeystoreError::Unsupported(format!("scrypt: {error}")))?,
+            Derivation::Pbkdf2(rounds, salt) => {
+                pbkdf2::pbkdf2_hmac::<Sha256>(&password, &salt, rounds, &mut key[..]);
             }
         }
         Ok(key)
@@ -308,7 +396,7 @@ fn checksum(key: &[u8; KEY_BYTES], message: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(&key[16..]).chain_update(message).finalize().into()
 }
 
-fn apply_cipher(key: &[u8; KEY_BYTES], iv: &[u8; 16], message: &mut [u8]) {
+fn apply_cipher(key: &[u8; KEY_BYTES], iv: &[u8; IV_BYTES], message: &mut [u8]) {
     let mut half = Zeroizing::new([0; 16]);
     half.copy_from_slice(&key[..16]);
     Aes128Ctr::new((&*half).into(), iv.into()).apply_keystream(message);
