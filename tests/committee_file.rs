@@ -151,6 +151,19 @@ fn every_number_of_the_schedule_has_a_range_and_the_error_its_reason() {
 }
 
 #[test]
+fn the_genesis_is_the_same_time_with_quotes_and_without() {
+    let text = file().text();
+    let line = text.lines().find(|line| line.starts_with("genesis")).unwrap();
+    let bare = text.replacen(line, &line.replace('"', ""), 1);
+    let read = CommitteeFile::parse(&bare).unwrap();
+    assert!(bare.contains("genesis = 20") && read.text() == text);
+    // A time without its zone is another one everywhere.
+    for local in ["2026-12-01T12:00:00", "2026-12-01", "12:00:00", "20261201"] {
+        assert_names(&refused(line, &format!("genesis = {local}")), &["genesis"]);
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_chain_is_said_in_words() {
     assert_names(&refused("chain_id = \"beacon\"", "chain_id = \"a b\""), &["a b", "chain id"]);
     assert_names(&refused("genesis = \"20", "genesis = \"noon"), &["genesis"]);

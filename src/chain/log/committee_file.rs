@@ -89,7 +89,7 @@ pub struct CommitteeFile {
 #[serde(deny_unknown_fields)]
 struct Fields {
     chain_id: String,
-    genesis: String,
+    genesis: Genesis,
     view_ms: u64,
     #[serde(default)]
     vectors: Vectors,
@@ -97,6 +97,14 @@ struct Fields {
     log: LogFields,
     #[serde(default)]
     member: Vec<MemberFields>,
+}
+
+/// A time as text, or as TOML writes times: without quotes.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a time such as \"2026-12-01T12:00:00Z\", with or without quotes")]
+enum Genesis {
+    Text(String),
+    Time(toml::value::Datetime),
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -235,7 +243,11 @@ impl CommitteeFile {
         if fields.member.len() > MAX_MEMBERS {
             return Err(format!("it has {} members; {MAX_MEMBERS} are allowed", fields.member.len()).into());
         }
-        let genesis: Timestamp = fields.genesis.parse().map_err(|error| format!("genesis: {error}"))?;
+        let genesis = match fields.genesis {
+            Genesis::Text(text) => text,
+            Genesis::Time(time) => time.to_string(),
+        };
+        let genesis: Timestamp = genesis.parse().map_err(|error| format!("genesis: {error}"))?;
         let genesis_ms =
             u64::try_from(genesis.as_millisecond()).map_err(|_| "genesis: it is before 1970".to_owned())?;
         let decode = |(number, member): (usize, MemberFields)| {
