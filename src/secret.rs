@@ -4,6 +4,9 @@ use std::io::{self, Read};
 
 use zeroize::Zeroize;
 
+/// U+FEFF in UTF-8, which some editors begin a file with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Secret bytes: a share on its way, a seed. Wiped on drop; has no `Debug`, `Display` or `==`.
 #[derive(Clone)]
 pub struct SecretBytes(Vec<u8>);
@@ -32,6 +35,30 @@ impl SecretBytes {
         }
         bytes.0.truncate(filled);
         Ok(bytes)
+    }
+
+    /// Reads a line that people have written, such as a passphrase, as [`read`](Self::read) does: without a byte order mark
+    /// and without its end, which are not of the text but of the editor.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub fn read_line(from: impl Read, most: usize) -> io::Result<Self> {
+        let mut line = Self::read(from, most)?;
+        if line.len() > most {
+            return Ok(line);
+        }
+        for end in [b'\n', b'\r'] {
+            if line.0.last() == Some(&end) {
+                line.0.pop();
+            }
+        }
+        if line.0.starts_with(BYTE_ORDER_MARK) {
+            // In place, and what is left over behind is wiped with the rest.
+            let kept = line.len() - BYTE_ORDER_MARK.len();
+            line.0.copy_within(BYTE_ORDER_MARK.len().., 0);
+            line.0.truncate(kept);
+        }
+        Ok(line)
     }
 
     /// The bytes, for the one place that has to see them.

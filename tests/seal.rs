@@ -171,3 +171,34 @@ fn a_key_file_is_for_its_owner_alone_and_is_refused_when_others_can_read_it() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
     assert!(SealedKey::seal(&DataKey::generate().unwrap(), &Unlock::KeyFile(path)).is_ok());
 }
+
+#[test]
+fn a_passphrase_opens_however_its_text_is_spelled_and_as_its_bytes_were_given() {
+    let seal = |unlock: &Unlock| SealedKey::seal_at(&DataKey::generate().unwrap(), unlock, cheap()).unwrap();
+    // Composed, decomposed, with a no-break space, the Angstrom sign.
+    let spellings = ["contrase\u{f1}a \u{c5}", "contrasen\u{303}a A\u{30a}", "contrase\u{f1}a\u{a0}\u{212b}"];
+    for sealed_with in spellings {
+        let sealed = seal(&passphrase(sealed_with));
+        for typed in spellings {
+            assert!(sealed.open(&passphrase(typed)).is_ok(), "{sealed_with:?} {typed:?}");
+        }
+        for other in ["contrasena A", "Contrase\u{f1}a \u{c5}", "contrase\u{f1}a\u{c5}"] {
+            assert_eq!(error(sealed.open(&passphrase(other))), SealError::WrongUnlock("passphrase"), "{other:?}");
+        }
+    }
+    // Bytes that are no text have one spelling.
+    let bytes = Unlock::Passphrase(secret(&[0xff, b'n', 0xcc, 0x83]));
+    assert!(seal(&bytes).open(&bytes).is_ok());
+}
+
+#[test]
+fn a_line_is_read_without_what_its_editor_put_around_it() {
+    let read = |text: &[u8]| SecretBytes::read_line(text, 20).unwrap();
+    for text in ["open sesame", "open sesame\n", "open sesame\r\n", "\u{feff}open sesame\r\n"] {
+        assert_eq!(read(text.as_bytes()).expose(), b"open sesame", "{text:?}");
+    }
+    for (text, line) in [("", ""), ("\u{feff}", ""), (" x \n\n", " x \n"), ("x\u{feff}", "x\u{feff}")] {
+        assert_eq!(read(text.as_bytes()).expose(), line.as_bytes(), "{text:?}");
+    }
+    assert_eq!(read(&[b'x'; 30]).len(), 21, "that it is too long shows");
+}

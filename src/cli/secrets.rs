@@ -87,15 +87,10 @@ impl Source<'_> {
 /// The passphrase in a file, without the end of its line.
 fn read_file(file: &Path, access: SecretAccess) -> Result<SecretBytes, Failure> {
     let failed = |problem: String| Failure::Wrong(format!("{}: {problem}", file.display()));
-    let read = SecretBytes::read(open_secret(file, access).map_err(wrong)?, MAX_PASSPHRASE_BYTES);
-    let mut passphrase = read.map_err(|error| failed(format!("the passphrase cannot be read: {error}")))?;
+    let read = SecretBytes::read_line(open_secret(file, access).map_err(wrong)?, MAX_PASSPHRASE_BYTES);
+    let passphrase = read.map_err(|error| failed(format!("the passphrase cannot be read: {error}")))?;
     if passphrase.len() > MAX_PASSPHRASE_BYTES {
         return Err(failed(format!("a passphrase has at most {MAX_PASSPHRASE_BYTES} bytes")));
-    }
-    for end in [&b"\n"[..], b"\r"] {
-        if let Some(line) = passphrase.expose().strip_suffix(end) {
-            passphrase = SecretBytes::new(line.to_vec());
-        }
     }
     if passphrase.expose().contains(&b'\n') {
         return Err(failed("a passphrase is one line".into()));

@@ -182,14 +182,12 @@ fn tls(config: &ChainConfig, settings: &LogSettings, access: SecretAccess) -> Re
 /// The password in a file, without the end of its line.
 fn password(file: &Path, access: SecretAccess) -> Result<SecretBytes, NodeError> {
     let failed = |reason: String| NodeError::File { path: file.to_owned(), reason };
-    let read = SecretBytes::read(open_secret(file, access)?, MAX_PASSWORD_BYTES);
+    let read = SecretBytes::read_line(open_secret(file, access)?, MAX_PASSWORD_BYTES);
     let password = read.map_err(|error| failed(format!("the password cannot be read: {error}")))?;
-    let line = password.expose();
-    if line.len() > MAX_PASSWORD_BYTES {
+    if password.len() > MAX_PASSWORD_BYTES {
         return Err(failed(format!("a password has at most {MAX_PASSWORD_BYTES} bytes")));
     }
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    Ok(SecretBytes::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
+    Ok(password)
 }
 
 #[cfg(test)]

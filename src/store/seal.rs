@@ -8,7 +8,9 @@
 //! repeats by chance. The context (which record, whose, of what kind) is authenticated with it and is not written: bytes
 //! that are moved to another place do not open there. A passphrase becomes a key by Argon2id, at a cost that is written
 //! beside the sealed key and bounded when it is read ([`Argon2Cost`]): nobody who can change the file can make a node
-//! take an hour or all its memory.
+//! take an hour or all its memory. One text has many spellings in Unicode, and which one a keyboard, a terminal or an editor
+//! writes is up to them: a passphrase seals in its normal form (NFC, with every space a plain one, as RFC 8265's profile
+//! OpaqueString has it) and opens in it, or as the very bytes that were given, for what was sealed with those.
 //!
 //! What this does not promise: that the bytes are the newest ones (see the file store's witness), anything against who can
 //! read the process's memory, and anything against a passphrase that can be guessed.
@@ -23,6 +25,7 @@ use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use super::secret_file::{ExposedFile, SecretAccess, check_access};
@@ -35,6 +38,8 @@ pub const KEY_BYTES: usize = 32;
 pub const SEAL_OVERHEAD: usize = NONCE_BYTES + TAG_BYTES;
 /// Bytes of a passphrase's salt.
 pub const SALT_BYTES: usize = 16;
+/// No text becomes more than this many times its bytes in NFC.
+const NFC_GROWTH: usize = 3;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 /// The context of a sealed data key. Its salt and cost need not be in it: others make another key.
@@ -270,7 +275,11 @@ impl SealedKey {
             Unlock::KeyFile(_) | Unlock::MountedKeyFile(_) => Lock::KeyFile,
         };
         let plain = SecretBytes::new(key.0.to_vec());
-        let sealed = lock.key(unlock)?.seal(SEALED_KEY_CONTEXT, &plain)?;
+        let key = match normal(unlock) {
+            Some(normal) => lock.key(&normal)?,
+            None => lock.key(unlock)?,
+        };
+        let sealed = key.seal(SEALED_KEY_CONTEXT, &plain)?;
         Ok(SealedKey { lock, sealed })
     }
 
@@ -280,10 +289,38 @@ impl SealedKey {
     /// Another passphrase or key file, one that cannot be used, a cost beyond the limits of [`Argon2Cost`], or a sealed
     /// key that has been changed, which looks the same as a wrong passphrase.
     pub fn open(&self, unlock: &Unlock) -> Result<DataKey, SealError> {
-        let opened = self.lock.key(unlock)?.open(SEALED_KEY_CONTEXT, &self.sealed);
-        let plain = opened.map_err(|_| SealError::WrongUnlock(unlock.kind()))?;
+        let open = |unlock: &Unlock| {
+            let opened = self.lock.key(unlock)?.open(SEALED_KEY_CONTEXT, &self.sealed);
+            opened.map_err(|_| SealError::WrongUnlock(unlock.kind()))
+        };
+        let plain = match normal(unlock).map(|normal| open(&normal)) {
+            Some(Ok(plain)) => plain,
+            Some(Err(_)) | None => open(unlock)?,
+        };
         let key = <[u8; KEY_BYTES]>::try_from(plain.expose()).map_err(|_| SealError::NotOpened)?;
         Ok(DataKey(Zeroizing::new(key)))
+    }
+}
+
+/// The passphrase in its normal form, where that is another one than was given. Bytes that are no text have none.
+fn normal(unlock: &Unlock) -> Option<Unlock> {
+    let Unlock::Passphrase(given) = unlock else { return None };
+    let text = std::str::from_utf8(given.expose()).ok().filter(|text| !text.is_ascii())?;
+    // Room for all of it at once, since what is outgrown is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(NFC_GROWTH.saturating_mul(text.len())));
+    for character in text.chars().map(plain_space).nfc() {
+        let mut buffer = Zeroizing::new([0; 4]);
+        bytes.extend_from_slice(character.encode_utf8(&mut buffer[..]).as_bytes());
+    }
+    let normal = SecretBytes::new(std::mem::take(&mut *bytes));
+    (normal.expose() != given.expose()).then_some(Unlock::Passphrase(normal))
+}
+
+/// A space for every separator that looks like one (Unicode's category Zs).
+fn plain_space(character: char) -> char {
+    match character {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => ' ',
+        other => other,
     }
 }
 
