@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dkg_engine::SecretBytes;
-use dkg_engine::chain::log::{Entry, EtcdLog, EtcdLogConfig, LogError, LogHost, MAX_ENTRY_BYTES, Payload, Prefix};
+use dkg_engine::chain::log::{
+    Entry, EtcdLog, EtcdLogConfig, EtcdLogin, LogError, LogHost, MAX_ENTRY_BYTES, Payload, Prefix,
+};
 use dkg_engine::epoch::View;
 use dkg_engine::hex;
 use etcd_room::{Cluster, PATIENCE, wait_for};
@@ -166,7 +168,7 @@ fn a_compacted_history_is_read_as_far_as_it_is_whole_and_an_overwritten_entry_in
     cluster.ask(0, "/v3/kv/compaction", &json!({ "revision": revision(&log) })).unwrap();
     let error = access(&cluster).read(0, 99).unwrap_err();
     let told = error.to_string();
-    assert!(matches!(error, LogError::Failed(_)) && told.contains("position 2") && told.contains("m0/"), "{told}");
+    assert!(matches!(error, LogError::Unavailable(_)) && told.contains("position 2") && told.contains("m0/"), "{told}");
     assert_eq!(log.read(5, 9).unwrap(), [entry(1, 0), entry(1, 1)], "who had read it goes on");
 }
 
@@ -254,22 +256,90 @@ fn a_member_with_a_user_of_its_own_writes_under_its_own_part_and_gets_a_new_toke
     cluster.ask(0, "/v3/auth/enable", &json!({})).unwrap();
 
     let login = |password: &str| {
-        let login = Some(("member-0".to_owned(), SecretBytes::new(password.as_bytes().to_vec())));
+        let password = SecretBytes::new(password.as_bytes().to_vec());
+        let login = Some(EtcdLogin { user: "member-0".to_owned(), password: Arc::new(move || Ok(password.clone())) });
         EtcdLog::new(EtcdLogConfig { login, ..way(&cluster.endpoints()) })
     };
     let log = login("open sesame");
     assert_eq!(log.append(&entry(0, 0)), Ok(0));
-    assert!(matches!(log.append(&entry(1, 0)), Err(LogError::Refused(text)) if text.contains("member-0")));
+    assert!(matches!(log.append(&entry(1, 0)), Err(LogError::Unavailable(text)) if text.contains("member-0")));
     let wrong = login("open says me").append(&entry(0, 1)).unwrap_err();
     let told = wrong.to_string();
-    assert!(matches!(wrong, LogError::Failed(_)) && told.contains("member-0"), "{told}");
+    assert!(matches!(wrong, LogError::Unavailable(_)) && told.contains("member-0"), "{told}");
     assert!(!told.contains("says me"), "{told}");
-    assert!(matches!(access(&cluster).read(0, 9), Err(LogError::Failed(_))), "nobody is let in without a name");
+    assert!(matches!(access(&cluster).read(0, 9), Err(LogError::Unavailable(_))), "nobody is let in without a name");
     // Tokens are lost with the process.
     cluster.kill(0);
     cluster.start(0);
     assert_eq!(append(&log, &entry(0, 1)), 1);
     assert_eq!(read_all(&log), [entry(0, 0), entry(0, 1)]);
+}
+
+#[test]
+fn users_roles_and_passwords_may_change_while_a_member_uses_the_log() {
+    let cluster = Cluster::new(1);
+    let root = |path: &str, body: serde_json::Value| {
+        let endpoint = &cluster.endpoints()[0];
+        let login = json!({ "name": "root", "password": "root's" });
+        let ask = |path: &str, token: &str, body: &serde_json::Value| {
+            let request = ureq::post(format!("{endpoint}{path}"));
+            let request = if token.is_empty() { request } else { request.header("Authorization", token) };
+            request.send(body.to_string()).unwrap().body_mut().read_to_string().unwrap()
+        };
+        let token: serde_json::Value = serde_json::from_str(&ask("/v3/auth/authenticate", "", &login)).unwrap();
+        ask(path, token["token"].as_str().unwrap(), &body);
+    };
+    cluster.ask(0, "/v3/auth/user/add", &json!({ "name": "root", "password": "root's" })).unwrap();
+    cluster.ask(0, "/v3/auth/role/add", &json!({ "name": "root" })).unwrap();
+    cluster.ask(0, "/v3/auth/user/grant", &json!({ "user": "root", "role": "root" })).unwrap();
+    cluster.ask(0, "/v3/auth/user/add", &json!({ "name": "member", "password": "first" })).unwrap();
+    cluster.ask(0, "/v3/auth/role/add", &json!({ "name": "member" })).unwrap();
+    let all = json!({
+        "permType": "READWRITE", "key": STANDARD.encode("dkg/test/"), "range_end": STANDARD.encode("dkg/test0")
+    });
+    cluster.ask(0, "/v3/auth/role/grant", &json!({ "name": "member", "perm": all })).unwrap();
+    cluster.ask(0, "/v3/auth/user/grant", &json!({ "user": "member", "role": "member" })).unwrap();
+    cluster.ask(0, "/v3/auth/enable", &json!({})).unwrap();
+
+    let file = Arc::new(parking_lot::Mutex::new("first"));
+    let read = Arc::clone(&file);
+    let password = Arc::new(move || Ok(SecretBytes::new(read.lock().as_bytes().to_vec())));
+    let login = Some(EtcdLogin { user: "member".to_owned(), password });
+    let log = EtcdLog::new(EtcdLogConfig { login, ..way(&cluster.endpoints()) });
+    assert_eq!(log.append(&entry(0, 0)), Ok(0));
+    // Any change makes all tokens old.
+    root("/v3/auth/user/add", json!({ "name": "somebody", "password": "else" }));
+    assert_eq!(log.append(&entry(0, 1)), Ok(1));
+    // A role is away for a while.
+    root("/v3/auth/user/revoke", json!({ "name": "member", "role": "member" }));
+    assert!(matches!(log.append(&entry(0, 2)), Err(LogError::Unavailable(text)) if text.contains("needs the right")));
+    root("/v3/auth/user/grant", json!({ "user": "member", "role": "member" }));
+    assert_eq!(append(&log, &entry(0, 2)), 2);
+    // The password is another one, and its file a moment later.
+    root("/v3/auth/user/changepw", json!({ "name": "member", "password": "second" }));
+    assert!(
+        matches!(log.append(&entry(0, 3)), Err(LogError::Unavailable(text)) if text.contains("does not let member in"))
+    );
+    *file.lock() = "second";
+    assert_eq!(append(&log, &entry(0, 3)), 3);
+    assert_eq!(read_all(&log).len(), 4);
+}
+
+#[test]
+fn a_value_that_is_too_long_keeps_its_place_and_is_the_same_for_everybody() {
+    let cluster = Cluster::new(1);
+    let (early, late) = (access(&cluster), access(&cluster));
+    assert_eq!(append(&early, &entry(0, 0)), 0);
+    for (key, size) in [("dkg/test/m1/long", MAX_ENTRY_BYTES + 1), ("dkg/test/longer", 1 << 20)] {
+        let put = json!({ "key": STANDARD.encode(key), "value": STANDARD.encode(vec![7; size]) });
+        cluster.ask(0, "/v3/kv/put", &put).unwrap();
+    }
+    assert_eq!(append(&early, &entry(0, 1)), 3);
+    let all = read_all(&early);
+    assert_eq!((all.len(), &all[3]), (4, &entry(0, 1)));
+    assert!(all.iter().all(|entry| entry.len() <= MAX_ENTRY_BYTES));
+    assert_eq!(all[1], all[2]);
+    assert_eq!(read_all(&late), all);
 }
 
 #[test]

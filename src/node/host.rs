@@ -11,7 +11,8 @@ use super::{LogSettings, NodeError, Roots};
 use crate::SecretBytes;
 use crate::address::Endpoint;
 use crate::chain::log::{
-    ChainConfig, EtcdLog, EtcdLogConfig, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace, LogRoots, LogTls, OwnCopy,
+    ChainConfig, EtcdLog, EtcdLogConfig, EtcdLogin, HttpLog, HttpLogConfig, LogError, LogHost, LogPlace, LogRoots,
+    LogTls, OwnCopy,
 };
 use crate::store::{SecretAccess, open_secret};
 
@@ -119,7 +120,13 @@ pub(super) fn connect(
         LogPlace::Http(_) => Ok(Arc::new(HttpLog::new(http(config, settings, access)?))),
         LogPlace::Etcd { prefix, .. } => {
             let login = match (&settings.username, &settings.password_file) {
-                (Some(user), Some(file)) => Some((user.clone(), password(file, access)?)),
+                (Some(user), Some(file)) => {
+                    // That there is one is seen at the start, and what it is then at each login.
+                    password(file, access)?;
+                    let file = file.clone();
+                    let password = move || password(&file, access).map_err(|error| error.to_string());
+                    Some(EtcdLogin { user: user.clone(), password: Arc::new(password) })
+                }
                 _ => None,
             };
             let (tls, endpoints) = (tls(config, settings, access)?, endpoints(config, settings));

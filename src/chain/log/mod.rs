@@ -76,7 +76,7 @@ pub use epochs::{ChainEvent, PAST_KEYS, ReadError};
 #[cfg(feature = "simulator")]
 pub(crate) use epochs::{Epochs, RunStart};
 #[cfg(feature = "etcd")]
-pub use etcd::{EtcdLog, EtcdLogConfig, EtcdStatus};
+pub use etcd::{EtcdLog, EtcdLogConfig, EtcdLogin, EtcdStatus};
 #[cfg(feature = "log-file")]
 pub use file::{FileLog, FileLogError, FileLogReader, MAX_FILE_LOG_BYTES};
 pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};

@@ -12,7 +12,7 @@
 //! - Who may write under the prefix can overwrite and delete. That changes nothing for the members, as long as the history
 //!   is there.
 //! - **Whoever reaches its port can compact the history**, with no password at all. A member that starts after that reads
-//!   what is left and says so; it stops if an entry was overwritten before ([`LogError::Failed`]). Entries that were
+//!   what is left and says so; it waits and says so if an entry was overwritten before. Entries that were
 //!   deleted before are missing for it, which its own copy or the members' signed prefix hashes find out. So keep the port
 //!   for the members, give each its own user with the right to write under `<prefix>m<index>/` and to read the prefix, and
 //!   leave automatic compaction off, or far behind.
@@ -24,6 +24,7 @@ mod order;
 mod wire;
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ use serde_json::Value;
 use sha3::{Digest, Sha3_256};
 
 use self::order::{Order, is_entry};
-use self::wire::{Event, Problem, Range, Token, Txn, WatchLine};
+use self::wire::{Class, Event, Problem, Range, Token, Txn, WatchLine};
 use crate::SecretBytes;
 use crate::address::Endpoint;
 use crate::chain::log::endpoints::{Endpoints, Trouble, clean};
@@ -47,12 +48,23 @@ const MAX_ANSWER_BYTES: u64 = 16 << 20;
 const MAX_ENTRIES_PER_READ: usize = 512;
 /// No more are read at a time when they have so many bytes.
 const MAX_READ_BYTES: usize = 8 << 20;
-/// How many keys a range has where the history is gone; times the longest entry it stays below the longest answer.
-const PAGE: usize = 64;
+/// How many keys a range has where the history is gone; times the longest value that etcd takes (1.5 MiB, in base64) it stays
+/// below the longest answer.
+const PAGE: usize = 6;
 /// The longest that a watch waits in one piece, so that a shutdown is seen soon.
 const MAX_POLL: Duration = Duration::from_secs(1);
 /// The pause after a watch that has ended before its time with nothing.
 const POLL_PAUSE: Duration = Duration::from_millis(100);
+
+/// As whom to log in to a cluster.
+#[derive(Clone)]
+pub struct EtcdLogin {
+    /// The user.
+    pub user: String,
+    /// Where the password is: asked at every login, so that a new one counts without a start. What it says instead is told as
+    /// the log's trouble.
+    pub password: Arc<dyn Fn() -> Result<SecretBytes, String> + Send + Sync>,
+}
 
 /// How an etcd cluster is reached.
 #[derive(Clone)]
@@ -61,8 +73,8 @@ pub struct EtcdLogConfig {
     pub endpoints: Vec<Endpoint>,
     /// What all keys of this log begin with: ASCII characters.
     pub prefix: String,
-    /// As whom to log in, and the password, where the cluster asks for it.
-    pub login: Option<(String, SecretBytes)>,
+    /// As whom to log in, where the cluster asks for it.
+    pub login: Option<EtcdLogin>,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
     /// How long an answer may take.
@@ -112,6 +124,14 @@ enum Piece {
     Compacted(u64),
 }
 
+/// What stands in the log for a value that is too long for an entry: it keeps its position, and every replica skips it alike.
+const TOO_LONG: &[u8] = b"a value in etcd that is too long for an entry";
+
+/// What a value in etcd is for the replicas. Whoever may write one key may write one that is no entry.
+fn entry_of(value: &[u8]) -> &[u8] {
+    if value.len() > MAX_ENTRY_BYTES { TOO_LONG } else { value }
+}
+
 /// Entries that are being gathered from a position on.
 struct Gathering {
     /// The position of the next entry.
@@ -132,8 +152,9 @@ impl Gathering {
         self.next = event.kv.mod_revision.saturating_add(1);
         if is_entry(event) {
             if self.position >= self.from && !self.is_full() {
-                self.bytes = self.bytes.saturating_add(event.kv.value.len());
-                self.entries.push(event.kv.value.clone());
+                let entry = entry_of(&event.kv.value);
+                self.bytes = self.bytes.saturating_add(entry.len());
+                self.entries.push(entry.to_vec());
             }
             self.position = self.position.saturating_add(1);
         }
@@ -204,41 +225,42 @@ impl EtcdLog {
             let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).lossy_utf8(true).read_to_string()?;
             let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
             let said = clean(if problem.message.is_empty() { &problem.error } else { &problem.message });
-            if status == 401 && !last {
+            if wire::class(status, &said) == Class::LoginIsOld {
                 *self.token.lock() = None;
-                continue;
+                if !last {
+                    continue;
+                }
             }
-            return Err(self.trouble(endpoint, status, &said));
+            return Err(self.trouble(status, &said));
         }
         Err(Trouble::Endpoint("it takes none of its own tokens".to_owned()))
     }
 
-    fn trouble(&self, endpoint: &str, status: u16, said: &str) -> Trouble {
-        let user = self.config.login.as_ref().map_or("nobody", |(user, _)| user.as_str());
-        match status {
-            400 if said.contains("user name is empty") || said.contains("authentication failed") => {
-                Trouble::Log(LogError::Failed(format!(
-                    "the etcd member at {endpoint} does not let {user} in: {said}; give the user and the password that the \
-                     cluster knows"
-                )))
-            }
-            403 => Trouble::Log(LogError::Refused(format!(
+    /// Users, rights and passwords are changed while members run, and changed back: nothing of that is the end of a log.
+    fn trouble(&self, status: u16, said: &str) -> Trouble {
+        let user = self.config.login.as_ref().map_or("nobody", |login| login.user.as_str());
+        match wire::class(status, said) {
+            Class::LoginIsWrong => Trouble::Endpoint(format!(
+                "it does not let {user} in: {said}; give the user and the password that the cluster knows"
+            )),
+            Class::NoRight => Trouble::Endpoint(format!(
                 "{said}: {user} needs the right to write under its own part of {} and to read all of it",
                 self.config.prefix
-            ))),
-            400 => Trouble::Log(LogError::Refused(said.to_owned())),
-            _ => Trouble::Endpoint(format!("{status}: {said}")),
+            )),
+            Class::TooLarge => Trouble::Refusal(said.to_owned()),
+            Class::LoginIsOld | Class::Other => Trouble::Endpoint(format!("{status}: {said}")),
         }
     }
 
     fn token(&self, endpoint: &str) -> Result<Option<String>, Trouble> {
-        let Some((name, password)) = &self.config.login else { return Ok(None) };
+        let Some(EtcdLogin { user, password }) = &self.config.login else { return Ok(None) };
         if let Some(token) = self.token.lock().clone() {
             return Ok(Some(token));
         }
+        let password = password().map_err(|reason| Trouble::Log(LogError::Unavailable(reason)))?;
         let password = std::str::from_utf8(password.expose())
-            .map_err(|_| Trouble::Log(LogError::Failed(format!("the password of {name} is not text"))))?;
-        let body = wire::login(name, password);
+            .map_err(|_| Trouble::Log(LogError::Unavailable(format!("the password of {user} is not text"))))?;
+        let body = wire::login(user, password);
         let request = self.way.agent().post(format!("{endpoint}/v3/auth/authenticate"));
         let request = request.config().timeout_global(Some(self.config.request_timeout)).build();
         let mut response = request.content_type("application/json").send(&body[..])?;
@@ -250,7 +272,7 @@ impl EtcdLog {
             if said.contains("authentication is not enabled") {
                 return Ok(None);
             }
-            return Err(self.trouble(endpoint, status, &said));
+            return Err(self.trouble(status, &said));
         }
         let Token { token } = serde_json::from_str(&text)
             .map_err(|error| Trouble::Endpoint(format!("its token makes no sense: {error}")))?;
@@ -266,7 +288,7 @@ impl EtcdLog {
             self.ask(|endpoint| self.call(endpoint, "/v3/kv/range", &wire::changed_since(prefix, from)))?;
         let now = latest.header.revision;
         if now.saturating_add(1) < from {
-            return Err(LogError::Failed(format!(
+            return Err(LogError::Unavailable(format!(
                 "the etcd cluster has gone back from revision {} to {now}: it was restored from an older copy, and has lost \
                  entries",
                 from - 1
@@ -346,7 +368,7 @@ impl EtcdLog {
             for kv in &page.kvs {
                 if kv.version != 1 {
                     let key = clean(&String::from_utf8_lossy(&kv.key));
-                    return Err(LogError::Failed(format!(
+                    return Err(LogError::Unavailable(format!(
                         "the entry at position {} was overwritten in etcd (key {key}), and the history that would tell what \
                          it was has been compacted; whoever may write that key did it",
                         order.end()

@@ -114,6 +114,35 @@ pub(super) struct Problem {
     pub(super) error: String,
 }
 
+/// What a refusal means for who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// The token is not taken any more, or one is needed now: log in again.
+    LoginIsOld,
+    /// The user or the password is not the cluster's at present.
+    LoginIsWrong,
+    /// The user may not do this at present.
+    NoRight,
+    /// What was asked for is not done, today and tomorrow.
+    TooLarge,
+    /// One endpoint's trouble: ask another, or later.
+    Other,
+}
+
+/// The class of an answer that is not 200, by its status and what etcd says (its texts are in `api/v3rpc/rpctypes/error.go`).
+pub(super) fn class(status: u16, said: &str) -> Class {
+    match status {
+        401 => Class::LoginIsOld,
+        400 if said.contains("revision of auth store is old") || said.contains("user name is empty") => {
+            Class::LoginIsOld
+        }
+        400 if said.contains("authentication failed") => Class::LoginIsWrong,
+        400 if said.contains("request is too large") => Class::TooLarge,
+        403 => Class::NoRight,
+        _ => Class::Other,
+    }
+}
+
 impl Txn {
     /// The revision at which the key was created, now or when the same put got through before; `None` if something else
     /// stands there.
@@ -210,6 +239,26 @@ mod tests {
         assert_eq!((gone.result.canceled, gone.result.compact_revision), (true, 6));
         assert!(serde_json::from_str::<WatchLine>(r#"{"result":{"events":[{"kv":{"value":"%%"}}]}}"#).is_err());
         assert!(serde_json::from_str::<WatchLine>(r#"{"result":{"compact_revision":"-1"}}"#).is_err());
+    }
+
+    #[test]
+    fn only_a_request_that_is_too_large_is_refused_for_good() {
+        for (status, said, expected) in [
+            (400, "etcdserver: revision of auth store is old", Class::LoginIsOld),
+            (400, "etcdserver: user name is empty", Class::LoginIsOld),
+            (401, "etcdserver: invalid auth token", Class::LoginIsOld),
+            (400, "etcdserver: authentication failed, invalid user ID or password", Class::LoginIsWrong),
+            (400, "etcdserver: authentication is not enabled", Class::Other),
+            (403, "etcdserver: permission denied", Class::NoRight),
+            (400, "etcdserver: request is too large", Class::TooLarge),
+            (429, "etcdserver: mvcc: database space exceeded", Class::Other),
+            (503, "etcdserver: no leader", Class::Other),
+        ] {
+            assert_eq!(class(status, said), expected, "{status} {said}");
+        }
+        for status in 400..=599 {
+            assert_ne!(class(status, "anything"), Class::TooLarge, "{status}");
+        }
     }
 
     #[test]
