@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dkg_engine::chain::log::{
-    ChainNode, Entry, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost, MAX_GIVEN_UP, OVERLAP,
-    OVERLAP_AT_START, Payload, SystemClock,
+    AdoptError, ChainNode, Entry, FileLog, FollowError, Follower, LogChain, LogCopy, LogError, LogHost, MAX_GIVEN_UP,
+    OVERLAP, OVERLAP_AT_START, Payload, SystemClock, adopt,
 };
 use dkg_engine::epoch::{ProtocolEvent, ProtocolEvents, View};
 use folder::Folder;
@@ -354,4 +354,36 @@ fn a_disk_without_room_is_waited_out_and_nothing_is_missing_after() {
     scene.file.limit(u64::MAX);
     node.catch_up().unwrap();
     assert_eq!((node.replica().lock().prefix(), scene.kept()), (world.replica.prefix(), world.log));
+}
+
+#[test]
+fn another_members_copy_is_taken_as_far_as_it_is_vouched_for_and_ones_own_stays_beside_it() {
+    let (world, scene) = ticked(4, true);
+    let vouched = usize::try_from(world.replica.vouched()).unwrap();
+    assert_eq!((vouched, world.log.len()), (9, 12));
+    let own = scene.folder.path().join("log");
+    let Scene { file, folder, .. } = scene;
+    // It followed the log up to here, and then its disk lied.
+    let (honest, other) = (world.log.clone(), Liar::default());
+    *other.entries.lock().unwrap() = honest.clone();
+    drop(file);
+    std::fs::write(&own, b"no log at all").unwrap();
+    let adopted = adopt(&own, &other, &config()).unwrap();
+    assert_eq!((adopted.entries, adopted.left_out), (9, 3));
+    assert_eq!(std::fs::read(adopted.replaced.unwrap()).unwrap(), b"no log at all");
+    assert!(adopted.damage.is_some());
+    let kept = || FileLog::open(&own, config().identity()).unwrap().reader().read(0, 99).unwrap();
+    assert_eq!(kept(), honest[..9]);
+
+    // What more than t members have vouched for in one's own copy is never given up for another's.
+    let mut forged = honest.clone();
+    forged[3] = b"something else".to_vec();
+    *other.entries.lock().unwrap() = forged;
+    let refused = adopt(&own, &other, &config()).unwrap_err();
+    assert!(matches!(refused, AdoptError::Forked(_) | AdoptError::Contradicts { .. }), "{refused}");
+    *other.entries.lock().unwrap() = honest[..6].to_vec();
+    let refused = adopt(&own, &other, &config()).unwrap_err();
+    assert!(matches!(refused, AdoptError::Contradicts { .. }), "{refused}");
+    assert_eq!(kept(), honest[..9]);
+    drop(folder);
 }

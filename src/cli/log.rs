@@ -1,4 +1,4 @@
-//! `dkg log serve`: keeps the log of a committee for members on other machines.
+//! `dkg log serve`: keeps the log of a committee for members on other machines. `dkg log adopt`: takes another member's copy.
 //!
 //! ```text
 //! DIR/log        the log
@@ -20,14 +20,15 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use dkg_engine::address::listening;
 use dkg_engine::chain::log::{
-    ChainConfig, FileLog, FileLogError, LogPlace, LogServer, LogServerConfig, LogServerStatus,
+    Adopted, ChainConfig, FileLog, FileLogError, LogPlace, LogServer, LogServerConfig, LogServerStatus, adopt,
 };
 use dkg_engine::hex;
+use dkg_engine::node::log_file;
 use dkg_engine::node::strangers;
 use serde::Serialize;
 
 use super::committee::committee;
-use super::outcome::{Failure, conclude, write_json, wrong, wrong_with};
+use super::outcome::{Failure, conclude, configuration, write_json, wrong, wrong_with};
 use super::signals::stop_flag;
 
 /// How often it looks whether it is to stop.
@@ -45,6 +46,26 @@ pub(super) struct Options {
 #[derive(Subcommand)]
 enum Action {
     Serve(Serve),
+    Adopt(Adopt),
+}
+
+/// Take another member's copy of the log in the place of this node's, as far as more than t members have vouched for it.
+///
+/// For a node whose copy is damaged or lost, or that follows another log than the others. The node must not run. The copy of
+/// before stays beside the new one.
+#[derive(Args)]
+struct Adopt {
+    /// The other member's copy: its `data/log`, copied while its node did not run.
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
+
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE", default_value = "node.toml")]
+    config: PathBuf,
+
+    /// Print one JSON object on stdout, and nothing else.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Serve the log until SIGTERM or SIGINT. What a member has been told is in the log survives any crash.
@@ -87,8 +108,45 @@ struct Serve {
 
 /// Runs the command.
 pub(super) fn run(options: &Options) -> ExitCode {
-    let Action::Serve(serve) = &options.action;
-    conclude(serve.run().map(|()| true))
+    conclude(match &options.action {
+        Action::Serve(serve) => serve.run().map(|()| true),
+        Action::Adopt(adopt) => adopt.run().map(|()| true),
+    })
+}
+
+/// What was taken, for programs.
+#[derive(Serialize)]
+struct Taken {
+    entries: u64,
+    left_out: u64,
+    replaced: Option<String>,
+}
+
+impl Adopt {
+    fn run(&self) -> Result<(), Failure> {
+        let config = configuration(&self.config)?;
+        let committee = committee(&config.committee)?;
+        let chain = committee.chain();
+        let other = FileLog::open(&self.from, chain.identity()).map_err(wrong)?;
+        let Adopted { entries, left_out, replaced, damage } =
+            adopt(&log_file(&config.data), &other.reader(), chain).map_err(wrong)?;
+        let taken = Taken { entries, left_out, replaced: replaced.map(|path| path.display().to_string()) };
+        self.tell(&taken, damage.as_deref()).map_err(wrong)
+    }
+
+    fn tell(&self, taken: &Taken, damage: Option<&str>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            return write_json(&mut out, taken);
+        }
+        let Taken { entries, left_out, replaced } = taken;
+        if let Some(damage) = damage {
+            writeln!(out, "this node's own copy could not be read: {damage}")?;
+        }
+        writeln!(out, "taken: {entries} entries, all that more than t members have vouched for")?;
+        writeln!(out, "left out: {left_out} more, which come from the log's host if they are there")?;
+        replaced.iter().try_for_each(|path| writeln!(out, "the copy of before is {path}"))
+    }
 }
 
 /// What happens, for programs.

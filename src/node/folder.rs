@@ -54,6 +54,11 @@ pub fn store_file(data: &Path) -> PathBuf {
     data.join(STORE)
 }
 
+/// Where a node's copy of the log is, in its folder.
+pub fn log_file(data: &Path) -> PathBuf {
+    data.join(LOG)
+}
+
 /// The public keys of the epochs that the node has followed.
 pub(super) fn results(data: &Path) -> Result<Results, NodeError> {
     let folder = data.join(RESULTS);

@@ -53,7 +53,7 @@ pub use config::{
     Keep, LogSettings, MAX_CLOCK_OFFSET_MS, MAX_KEPT_DAYS, MAX_NODE_CONFIG_BYTES, NodeConfig, NodeConfigError, Roots,
 };
 pub use diary::{RunNotes, Told};
-pub use folder::{admin_socket, declare_sole_owner, state_at_rest, store_file, strangers};
+pub use folder::{admin_socket, declare_sole_owner, log_file, state_at_rest, store_file, strangers};
 #[cfg(feature = "metrics")]
 pub use gauges::record;
 pub use kind::{FileKind, WrongFile};

@@ -33,6 +33,8 @@
 //! Who can append to a log without being a member can make every replica check signatures in vain; access to a host is
 //! the host's business. A `LogServer` takes members' entries alone.
 
+#[cfg(feature = "log-file")]
+mod adopt;
 mod board;
 #[cfg(feature = "committee-file")]
 mod committee_file;
@@ -63,6 +65,8 @@ mod unread;
 #[cfg(any(feature = "log-http", feature = "etcd"))]
 mod way;
 
+#[cfg(feature = "log-file")]
+pub use adopt::{AdoptError, Adopted, adopt};
 #[cfg(feature = "committee-file")]
 pub use committee_file::{CommitteeFile, CommitteeFileError, MAX_COMMITTEE_FILE_BYTES, MemberFile};
 pub use config::{
