@@ -486,6 +486,10 @@ impl LogHost for EtcdLog {
         }
     }
 
+    fn distrust(&self) {
+        self.endpoints.distrust();
+    }
+
     fn shutdown(&self) {
         let pausing = self.pausing.lock();
         self.shut_down.store(true, Ordering::SeqCst);
