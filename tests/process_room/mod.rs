@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use dkg_engine::node::signing::PublicResult;
 use dkg_engine::node::{Answer, NodeConfig, Request, Status, admin_socket, ask};
 use dkg_engine::store::HealthStatus;
 use rand::TryRng;
@@ -415,7 +416,9 @@ pub(crate) fn assert_agreement(committee: &Committee, members: &[usize]) {
 /// Signs with these members' shares, combines and verifies, all by commands.
 pub(crate) fn assert_signs(committee: &Committee, signers: &[usize], epoch: u64) {
     let path = committee.path();
-    let mut args = vec!["combine", "--result", "status.json", "--message", "round 1"];
+    // A status has the keys of the present epoch and the next; the chain may be further already.
+    let result = format!("m{}/data/results/{epoch}.json", signers[0]);
+    let mut args = vec!["combine", "--result", &result, "--message", "round 1"];
     let names: Vec<String> = signers.iter().map(|signer| format!("share-{signer}.json")).collect();
     for (signer, name) in signers.iter().zip(&names) {
         let config = format!("m{signer}/node.toml");
@@ -427,8 +430,7 @@ pub(crate) fn assert_signs(committee: &Committee, signers: &[usize], epoch: u64)
     // Somebody may be down: the exit code says so, and the answer is complete all the same.
     fs::write(path.join("status.json"), dkg(path, &["status", "--json", "--config", &config]).stdout).unwrap();
     let combined: Value = serde_json::from_str(&dkg_ok(path, &args)).unwrap();
-    let status: Status = serde_json::from_slice(&fs::read(path.join("status.json")).unwrap()).unwrap();
-    let result = status.results.iter().find(|result| result.epoch == epoch).unwrap();
+    let result: PublicResult = serde_json::from_slice(&fs::read(path.join(&result)).unwrap()).unwrap();
     let signature = combined["signature"].as_str().unwrap();
     let verify = |message: &str| {
         let key = ["--group-key", &result.group_public_key];

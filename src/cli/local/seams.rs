@@ -143,14 +143,17 @@ impl Flood {
     pub(super) fn start(node: &ChainNode, key: SigningKey, targets: Targets) -> io::Result<Flood> {
         let (gates, opened) = bounded::<String>(1);
         let (alive, closed) = bounded::<()>(0);
-        let (author, replica) = (node.author().index(), Arc::clone(node.replica()));
+        let (author, replica) = (node.author().index(), node.replica());
+        // The log as the member has found it: what vouches for more, and was not written by its own node, says that it runs twice.
+        let (seen, chain) = {
+            let replica = replica.lock();
+            (replica.prefix(), *replica.config().identity())
+        };
         let body = move || {
             let entry = |number| {
-                let replica = replica.lock();
-                // Over the member's quota or out of its sequence: every replica has to see that for itself.
+                // Over the member's quota, out of its sequence, or stale: every replica has to see that for itself.
                 let payload = Payload::Post(junk(number));
-                let entry = Entry { author, sequence: 0, payload, seen: replica.prefix() };
-                entry.sign(replica.config().identity(), &key).ok()
+                Entry { author, sequence: 0, payload, seen }.sign(&chain, &key).ok()
             };
             loop {
                 select! {
