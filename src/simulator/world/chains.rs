@@ -136,7 +136,9 @@ impl World {
                 self.append(&entry);
             }
         }
-        if view.0 < self.last_view() {
+        // A chain that began a run late, or was without ticks for a while, is behind its clocks: they go on until it is through.
+        let is_behind = matches!(&self.chain, Chain::Log(log) if log.observer.header().view.0 < self.last_view());
+        if view.0 < self.last_view() || is_behind {
             self.at((view.0 + 1) * VIEW_MS, Happening::Tick(View(view.0 + 1)));
         }
     }
