@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use dkg_engine::bls::{Scalar, SecretKey};
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::store::eip2335::Keystore;
@@ -224,6 +225,89 @@ fn a_share_goes_out_as_an_eip_2335_keystore_and_opens_as_one() {
     assert!(keystore.description().unwrap().contains("G2"), "{:?}", keystore.description());
     let opened = keystore.open(&SecretBytes::new(BACKUP_PASSPHRASE.as_bytes().to_vec())).unwrap();
     assert_eq!(hex::encode(opened.expose()), secret_hex(0));
+}
+
+#[test]
+fn a_keystore_comes_back_into_a_store_only_as_the_share_that_it_names() {
+    let folder = node("keys-from-eip2335", &[committed(4, 0)]);
+    let (file, password) = (folder.file("keystore.json"), folder.file("backup-passphrase"));
+    let with = ["--format", "eip2335", "--backup-passphrase-file", path(&password)];
+    dkg(&folder, "export", "store", &[&["--epoch", "4", "--to", path(&file)], &with[..]].concat()).said(0, &[]);
+    let import = |file: &Path, options: &[&str]| {
+        dkg(&folder, "import", "other", &[&["--create", "--from", path(file)], &with[..], options].concat())
+    };
+    let whole = ["--epoch", "4", "--index", &INDEX.to_string()];
+    import(&file, &[]).said(2, &["--epoch", "--index"]);
+    import(&file, &[&whole[..], &["--public-key", &in_hex(&KEYS[1].1)]].concat()).said(1, &["not the one"]);
+    // One of another tool, which names a key of another group, if any.
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    for (field, value) in [("pubkey", "9612".into()), ("path", Value::Null), ("version", "4".into())] {
+        json[field] = value;
+    }
+    let foreign = folder.file("foreign.json");
+    secret(&foreign, &format!("\u{feff}{json}"));
+    import(&foreign, &whole).said(1, &["the keystore names", "--public-key"]);
+    assert!(!folder.file("other").exists(), "nothing was made for what was refused");
+    import(&foreign, &[&whole[..], &["--public-key", &in_hex(&KEYS[0].1)]].concat())
+        .said(0, &[&format!("share {INDEX} is stored")]);
+    let restored = opened(&folder, "other", STORE_PASSPHRASE).record(EpochCounter(4)).unwrap();
+    assert!(restored.status() == KeyStatus::Completed && restored.held().unwrap().public_key() == KEYS[0].1);
+    dkg(&folder, "import", "other", &[&["--from", path(&file)], &with[..], &whole].concat()).said(1, &["epoch 4"]);
+}
+
+#[test]
+fn keystores_of_other_tools_are_imported_and_none_that_is_weaker() {
+    let folder = node("keys-from-other-tools", &[]);
+    let password = folder.file("backup-passphrase");
+    secret(&password, "\u{feff}testpassword\n");
+    let scalar = hex::decode("000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f").unwrap();
+    let key = SecretKey::from_scalar(Scalar::from_be_bytes(&scalar).unwrap()).unwrap();
+    let public_key = in_hex(&key.public_key());
+    let plain: Value = serde_json::from_str(include_str!("keystores/plain.json")).unwrap();
+    let import = |epoch: u64, text: &str| {
+        let (file, epoch) = (folder.file(&format!("{epoch}.json")), epoch.to_string());
+        secret(&file, text);
+        let what = ["--from", path(&file), "--format", "eip2335", "--backup-passphrase-file", path(&password)];
+        let whose = ["--epoch", &epoch, "--index", "2", "--public-key", &public_key];
+        dkg(&folder, "import", "store", &[what, whose].concat())
+    };
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut json = plain.clone();
+        change(&mut json);
+        json.to_string()
+    };
+    let without = |json: &mut Value, object: &str, field: &str| {
+        json.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+    };
+    let taken = [
+        plain.to_string(),
+        format!("\u{feff}{plain}"),
+        changed(&|json| json["path"] = Value::Null),
+        changed(&|json| without(json, "", "path")),
+        changed(&|json| without(json, "", "uuid")),
+        changed(&|json| without(json, "/crypto/checksum", "params")),
+        changed(&|json| json["version"] = "4".into()),
+    ];
+    for (epoch, text) in (1..).zip(&taken) {
+        import(epoch, text).said(0, &[&format!("epoch {epoch}: share 2 is stored"), "confirmed"]);
+    }
+    let refused = [
+        ("cipher.params.iv", changed(&|json| json["crypto"]["cipher"]["params"]["iv"] = "00".repeat(12).into())),
+        ("cipher.message", changed(&|json| json["crypto"]["cipher"]["message"] = "00".repeat(33).into())),
+        ("password", changed(&|json| json["crypto"]["checksum"]["message"] = "00".repeat(32).into())),
+        ("version", changed(&|json| json["version"] = 3.into())),
+    ];
+    for (epoch, (culprit, text)) in (100..).zip(&refused) {
+        import(epoch, text).said(1, &[&format!("{epoch}.json"), culprit]);
+    }
+    let state = opened(&folder, "store", STORE_PASSPHRASE);
+    assert_eq!(state.epochs().unwrap(), (1..=taken.len() as u64).map(EpochCounter).collect::<Vec<_>>());
+    for epoch in 1..=taken.len() as u64 {
+        let record = state.record(EpochCounter(epoch)).unwrap();
+        assert!(
+            matches!(record.safe_key(), SafeKey::NotYet) && record.held().unwrap().public_key() == key.public_key()
+        );
+    }
 }
 
 #[test]

@@ -9,8 +9,9 @@
 //! of a point of G1. The same secret has another public key there: a tool that checks for G1 keys will refuse the file, and
 //! rightly so. The description says which it is. `path` is empty: a share comes from no key tree.
 //!
-//! A keystore says nothing of chain, member and epoch that is protected, and its cipher does not authenticate them: to bring a
-//! share back into a store, use a backup. The working memory of the password functions is not wiped.
+//! A keystore says nothing of chain, member and epoch that is protected, and its cipher does not authenticate them: who
+//! brings a share back into a store from one (`dkg keys import --format eip2335`) has to say them. A backup says them itself. The
+//! working memory of the password functions is not wiped.
 
 use std::path::Path;
 

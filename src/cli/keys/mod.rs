@@ -1,7 +1,10 @@
 //! `dkg keys`: the key shares in a node's store, and backups of them.
 //!
-//! The node has to be stopped meanwhile, since a store has one user at a time; an export goes through a node that runs. No command prints a secret, and none replaces
-//! a key or a file. Exit codes: 0 where all is well, 1 where something is wrong with a key or a file, 2 for bad usage.
+//! The node has to be stopped meanwhile, since a store has one user at a time; an export goes through a node that runs. An
+//! import takes a backup, which says itself whose share it holds, or an EIP-2335 keystore, of which that has to be said. What
+//! comes in is checked against its public key share before anything is made or changed, and stays unconfirmed until the chain
+//! confirms it. No command prints a secret, and none replaces a key or a file. Exit codes: 0 where all is well, 1 where
+//! something is wrong with a key or a file, 2 for bad usage.
 
 mod show;
 
@@ -11,14 +14,15 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use dkg_engine::bls::PublicKey;
+use dkg_engine::bls::{Index, PublicKey, Scalar, SecretKey};
 use dkg_engine::committee::NodeId;
 use dkg_engine::epoch::EpochCounter;
 use dkg_engine::hex;
 use dkg_engine::node::{Answer, FileKind, Request, admin_socket, ask};
 use dkg_engine::store::eip2335::{Keystore, PasswordFunction};
 use dkg_engine::store::{
-    Backup, DkgState, EpochRecord, FileError, FileStore, KeyHealth, Owner, SafeKey, SecretAccess, Store, StoreError,
+    Backup, DkgState, EpochRecord, FileError, FileStore, KeyHealth, KeyShare, KeyStatus, Owner, SafeKey, SecretAccess,
+    Store, StoreError,
 };
 
 use super::outcome::{Failure, conclude, instead, wrong, wrong_with};
@@ -42,7 +46,7 @@ enum Action {
     ShowBackup(ShowBackup),
     /// Write one epoch's share to a file of its own, under a passphrase of its own. Works while the node runs, too.
     Export(Export),
-    /// Put a share from a backup into a store that has none for its epoch.
+    /// Put a share from a backup or a keystore into a store that has none for its epoch.
     Import(Import),
     /// Read every record, and let every confirmed share sign and verify a test message.
     Verify(Verify),
@@ -154,9 +158,26 @@ struct Import {
     #[command(flatten)]
     store: StoreOptions,
 
-    /// The backup.
+    /// The backup, or the keystore.
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
+
+    /// What it is.
+    #[arg(long, value_enum, default_value_t = Format::Backup)]
+    format: Format,
+
+    /// The epoch whose share is in the keystore, which does not say it itself as a backup does.
+    #[arg(long, value_name = "EPOCH", required_if_eq("format", "eip2335"))]
+    epoch: Option<u64>,
+
+    /// The index of the share in the keystore, as its export has said it: 0 to 253.
+    #[arg(long, value_name = "INDEX", required_if_eq("format", "eip2335"), value_parser = parse_index)]
+    index: Option<Index>,
+
+    /// The public key share that the secret in the keystore has to have, where the keystore does not name it: 192 hex
+    /// digits, in the order of Flow.
+    #[arg(long, value_name = "HEX", value_parser = parse_public_key)]
+    public_key: Option<PublicKey>,
 
     /// Make a new store for it; there must not be one yet.
     #[arg(long)]
@@ -204,6 +225,11 @@ struct RenewWitness {
     /// gives this member's secrets away.
     #[arg(long, required = true)]
     it_is_the_newest: bool,
+}
+
+fn parse_index(text: &str) -> Result<Index, String> {
+    let index = text.parse().ok().and_then(Index::from_byte);
+    index.ok_or_else(|| "it has to be an index, 0 to 253".to_owned())
 }
 
 fn parse_public_key(text: &str) -> Result<PublicKey, String> {
@@ -393,14 +419,63 @@ impl Export {
 
 impl Import {
     fn run(&self) -> Result<bool, Failure> {
+        match (self.format, self.epoch, self.index) {
+            (Format::Backup, None, None) if self.public_key.is_none() => self.of_backup(),
+            (Format::Eip2335, Some(epoch), Some(index)) => self.of_keystore(EpochCounter(epoch), index),
+            _ => Err(Failure::Usage(
+                "--epoch, --index and --public-key say what is in a keystore: give --format eip2335 with them; a backup says \
+                 it itself"
+                    .into(),
+            )),
+        }
+    }
+
+    fn of_backup(&self) -> Result<bool, Failure> {
         let from = wrong_with(&self.from);
         // Before a store is made for it.
-        let backup = Backup::read(&self.from).map_err(|error| instead(&self.from, FileKind::Backup, &error))?;
+        let backup = Backup::read(&self.from).map_err(wrong)?;
         let unlock = self.backup.source(false).unlock()?;
-        backup.open(&self.store.owner(), &unlock).map_err(|error| from(&error))?;
-        let opened = if self.create { self.store.create()? } else { self.store.open()? };
+        let share = backup.open(&self.store.owner(), &unlock).map_err(|error| from(&error))?;
+        let opened = self.opened()?;
         let state = backup.restore(&opened.state, &opened.owner, &unlock, None).map_err(|error| from(&error))?;
-        show::imported(&Imported::new(&backup, state), self.store.json).map_err(wrong)?;
+        self.told(backup.epoch(), &share, state)
+    }
+
+    /// A keystore says of nothing that is protected where it belongs: the operator says it, the public key share shows that
+    /// the secret is the one that was meant, and the chain's evidence has the last word, as for every share that comes back.
+    fn of_keystore(&self, epoch: EpochCounter, index: Index) -> Result<bool, Failure> {
+        let from = wrong_with(&self.from);
+        let keystore = Keystore::read(&self.from).map_err(|error| from(&error))?;
+        let password = self.backup.source(false).passphrase()?;
+        let secret = keystore.open(&password).map_err(|error| from(&error))?;
+        let secret = Scalar::from_be_bytes(secret.expose()).ok().and_then(SecretKey::from_scalar);
+        let secret = secret.ok_or_else(|| from(&"the secret in it is no secret key of BLS12-381"))?;
+        let key = secret.public_key();
+        let named = keystore.public_key().map(|digits| digits.strip_prefix("0x").unwrap_or(digits));
+        let named = named.and_then(hex::decode).is_some_and(|bytes| bytes == key.to_standard_bytes());
+        if !self.public_key.as_ref().map_or(named, |expected| *expected == key) {
+            let expected = if self.public_key.is_some() { "--public-key says" } else { "the keystore names" };
+            return Err(from(&format!(
+                "the public key share of the secret in it is not the one that {expected}; give --public-key as the chain \
+                 has it for this member in epoch {epoch}, with the keystore of that share"
+            )));
+        }
+        let share = KeyShare::new(index, secret);
+        let opened = self.opened()?;
+        let store = |error: &dyn std::fmt::Display| self.store.wrong(error);
+        let record = opened.state.record(epoch).map_err(|error| store(&error))?;
+        let steps = record.import(share.clone(), None).map_err(|error| from(&format!("epoch {epoch}: {error}")))?;
+        opened.state.commit(&steps).map_err(|error| store(&error))?;
+        let state = opened.state.record(epoch).map_err(|error| store(&error))?.status();
+        self.told(epoch, &share, state)
+    }
+
+    fn opened(&self) -> Result<Opened, Failure> {
+        if self.create { self.store.create() } else { self.store.open() }
+    }
+
+    fn told(&self, epoch: EpochCounter, share: &KeyShare, state: KeyStatus) -> Result<bool, Failure> {
+        show::imported(&Imported::new(epoch, share, state), self.store.json).map_err(wrong)?;
         Ok(true)
     }
 }

@@ -172,11 +172,11 @@ pub(super) struct Imported {
 }
 
 impl Imported {
-    pub(super) fn new(backup: &Backup, state: KeyStatus) -> Self {
+    pub(super) fn new(epoch: EpochCounter, share: &KeyShare, state: KeyStatus) -> Self {
         Imported {
-            epoch: backup.epoch(),
-            index: backup.index(),
-            public_key: backup.public_key_share().to_owned(),
+            epoch,
+            index: share.index(),
+            public_key: hex::encode(&share.public_key().to_flow_bytes()),
             state: state.name(),
         }
     }
