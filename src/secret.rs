@@ -52,13 +52,19 @@ impl SecretBytes {
                 line.0.pop();
             }
         }
-        if line.0.starts_with(BYTE_ORDER_MARK) {
+        Ok(line.without_byte_order_mark())
+    }
+
+    /// The same text without a byte order mark before it, which is not of the text but of the editor that it was copied from.
+    #[must_use]
+    pub fn without_byte_order_mark(mut self) -> Self {
+        if self.0.starts_with(BYTE_ORDER_MARK) {
             // In place, and what is left over behind is wiped with the rest.
-            let kept = line.len() - BYTE_ORDER_MARK.len();
-            line.0.copy_within(BYTE_ORDER_MARK.len().., 0);
-            line.0.truncate(kept);
+            let kept = self.len() - BYTE_ORDER_MARK.len();
+            self.0.copy_within(BYTE_ORDER_MARK.len().., 0);
+            self.0.truncate(kept);
         }
-        Ok(line)
+        self
     }
 
     /// The bytes, for the one place that has to see them.

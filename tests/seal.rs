@@ -176,7 +176,13 @@ fn a_key_file_is_for_its_owner_alone_and_is_refused_when_others_can_read_it() {
 fn a_passphrase_opens_however_its_text_is_spelled_and_as_its_bytes_were_given() {
     let seal = |unlock: &Unlock| SealedKey::seal_at(&DataKey::generate().unwrap(), unlock, cheap()).unwrap();
     // Composed, decomposed, with a no-break space, the Angstrom sign.
-    let spellings = ["contrase\u{f1}a \u{c5}", "contrasen\u{303}a A\u{30a}", "contrase\u{f1}a\u{a0}\u{212b}"];
+    // And with a byte order mark before it.
+    let spellings = [
+        "contrase\u{f1}a \u{c5}",
+        "contrasen\u{303}a A\u{30a}",
+        "contrase\u{f1}a\u{a0}\u{212b}",
+        "\u{feff}contrase\u{f1}a \u{c5}",
+    ];
     for sealed_with in spellings {
         let sealed = seal(&passphrase(sealed_with));
         for typed in spellings {

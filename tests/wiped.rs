@@ -16,7 +16,7 @@ use dkg_engine::committee::NodeId;
 use dkg_engine::envelope::PrivateMessage;
 use dkg_engine::epoch::{EpochCounter, View};
 use dkg_engine::protocol::{Output, Parameters, Participant};
-use dkg_engine::store::seal::{SealedKey, create_key_file};
+use dkg_engine::store::seal::{Argon2Cost, DataKey, SealedKey, create_key_file};
 use dkg_engine::store::{
     Backup, Change, DkgState, EpochRecord, FileStore, KeyShare, MemoryStore, Owner, RecordId, Store, Unlock,
 };
@@ -185,13 +185,22 @@ fn no_block_is_freed_with_a_secret_in_it() {
     check("bytes read from hex", 13);
 
     let bytes = marked(4);
-    let key = dkg_engine::store::seal::DataKey::generate().unwrap();
+    let key = DataKey::generate().unwrap();
     let sealed_key = SealedKey::seal(&key, &unlock).unwrap();
     let sealed = key.seal(b"here", &SecretBytes::new(bytes.to_vec())).unwrap();
     let again = sealed_key.open(&unlock).unwrap();
     assert_eq!(again.open(b"here", &sealed).unwrap().expose(), bytes);
     drop((key, again, sealed));
     check("sealing and opening", 4);
+
+    // What is typed has its accent as a character of its own, and does not hold the marker.
+    watch(14, "\u{e9} is one character of a passphrase in normal form".as_bytes());
+    let typed = "e\u{301} is one character of a passphrase in normal form";
+    let passphrase = Unlock::Passphrase(SecretBytes::new(typed.as_bytes().to_vec()));
+    let key = DataKey::generate().unwrap();
+    let sealed = SealedKey::seal_at(&key, &passphrase, Argon2Cost::new(8, 1, 1).unwrap()).unwrap();
+    drop((key, sealed.open(&passphrase).unwrap(), sealed));
+    check("a passphrase in its normal form", 14);
 
     let share =
         |place| KeyShare::new(at(2), SecretKey::from_scalar(Scalar::from_be_bytes(&marked(place)).unwrap()).unwrap());

@@ -40,11 +40,17 @@ impl Source<'_> {
                 SecretAccess::Owner => Unlock::KeyFile(file.to_owned()),
                 SecretAccess::Mounted => Unlock::MountedKeyFile(file.to_owned()),
             }),
-            None => self.passphrase().map(Unlock::Passphrase),
+            // Its byte order mark is the seal's to judge: it opens what was sealed with the mark, too.
+            None => self.given().map(Unlock::Passphrase),
         }
     }
 
+    /// The passphrase, without a byte order mark, wherever it came from.
     pub(super) fn passphrase(&self) -> Result<SecretBytes, Failure> {
+        self.given().map(SecretBytes::without_byte_order_mark)
+    }
+
+    fn given(&self) -> Result<SecretBytes, Failure> {
         let variable = || match closed::handed_on().filter(|_| self.variable == VARIABLE) {
             Some(passphrase) => Some(passphrase),
             None => std::env::var_os(self.variable).map(|value| SecretBytes::new(value.into_encoded_bytes())),
@@ -54,7 +60,7 @@ impl Source<'_> {
             (None, Some(passphrase)) => passphrase,
             (None, None) => self.ask()?,
         };
-        if passphrase.is_empty() {
+        if passphrase.clone().without_byte_order_mark().is_empty() {
             return Err(Failure::Wrong(format!("the passphrase of {} is empty, which protects nothing", self.of)));
         }
         if passphrase.len() > MAX_PASSPHRASE_BYTES {

@@ -302,10 +302,12 @@ impl SealedKey {
     }
 }
 
-/// The passphrase in its normal form, where that is another one than was given. Bytes that are no text have none.
+/// The passphrase in its normal form, where that is another one than was given. Bytes that are no text have none. A byte order
+/// mark is not of the text, wherever the passphrase came from.
 fn normal(unlock: &Unlock) -> Option<Unlock> {
     let Unlock::Passphrase(given) = unlock else { return None };
     let text = std::str::from_utf8(given.expose()).ok().filter(|text| !text.is_ascii())?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Room for all of it at once, since what is outgrown is not wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(NFC_GROWTH.saturating_mul(text.len())));
     for character in text.chars().map(plain_space).nfc() {
@@ -313,7 +315,7 @@ fn normal(unlock: &Unlock) -> Option<Unlock> {
         bytes.extend_from_slice(character.encode_utf8(&mut buffer[..]).as_bytes());
     }
     let normal = SecretBytes::new(std::mem::take(&mut *bytes));
-    (normal.expose() != given.expose()).then_some(Unlock::Passphrase(normal))
+    (!normal.is_empty() && normal.expose() != given.expose()).then_some(Unlock::Passphrase(normal))
 }
 
 /// A space for every separator that looks like one (Unicode's category Zs).
