@@ -175,6 +175,22 @@ fn two_members_at_one_address_or_an_address_of_nobody_are_refused() {
 }
 
 #[test]
+fn keys_are_kept_for_as_many_days_as_are_asked_for_or_the_setting_is_refused() {
+    let home = Home::new();
+    // An epoch has 600 views of a second: 144 a day, and 65,536 are 455 days and a bit.
+    let kept = home.config("[keys]\nkeep = { days = 455 }\n");
+    let chain = CommitteeFile::read(&kept.committee).unwrap();
+    assert_eq!(kept.keep.epochs(chain.chain()).unwrap(), 455 * 144);
+    let config = home.config("[keys]\nkeep = { days = 456 }\n");
+    let told = check(&config, &home.unlock(), Duration::ZERO).unwrap_err().to_string();
+    assert_eq!(home.start(&config).err().unwrap().to_string(), told);
+    for part in ["keys.keep = { days = 456 }", "65664", "1 to 65536", "455 whole days"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(!config.data.exists(), "nothing was begun");
+}
+
+#[test]
 fn a_node_fills_a_folder_that_is_there_and_empty_and_no_other() {
     let home = Home::new();
     let config = home.config("");

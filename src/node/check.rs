@@ -78,6 +78,7 @@ pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Che
         committee: config.committee.clone(),
     })?;
     let addresses = addresses(config, chain)?;
+    config.keep.epochs(chain)?;
     let clock = OffsetClock(config.clock_offset_ms);
     let deadline = Instant::now() + wait;
     let mut items = vec![disk(&config.data), genesis(chain, clock.now_ms())];

@@ -37,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
+use super::NodeError;
 use crate::address::{Address, Endpoint, listening};
 use crate::chain::log::{ChainConfig, ConfigError, MAX_LOG_ENDPOINTS};
 use crate::committee::NodeId;
@@ -104,16 +105,30 @@ impl Default for Keep {
 }
 
 impl Keep {
-    /// In epochs of this chain, at most [`MAX_KEPT_EPOCHS`].
-    pub fn epochs(self, chain: &ChainConfig) -> u64 {
+    /// In epochs of this chain.
+    ///
+    /// # Errors
+    /// More than [`MAX_KEPT_EPOCHS`].
+    pub fn epochs(self, chain: &ChainConfig) -> Result<u64, NodeError> {
+        let epoch_ms = chain.view_ms().saturating_mul(chain.schedule().views_in_epoch).max(1);
         let epochs = match self {
             Keep::Epochs(epochs) => epochs,
-            Keep::Days(days) => {
-                let epoch_ms = chain.view_ms().saturating_mul(chain.schedule().views_in_epoch).max(1);
-                days.saturating_mul(MS_PER_DAY).div_ceil(epoch_ms)
-            }
+            Keep::Days(days) => days.saturating_mul(MS_PER_DAY).div_ceil(epoch_ms),
         };
-        epochs.clamp(1, MAX_KEPT_EPOCHS)
+        if epochs > MAX_KEPT_EPOCHS {
+            let most_days = MAX_KEPT_EPOCHS.saturating_mul(epoch_ms) / MS_PER_DAY;
+            return Err(NodeError::KeptTooLong { keep: self, epochs, most_days });
+        }
+        Ok(epochs.max(1))
+    }
+}
+
+impl std::fmt::Display for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Keep::Epochs(epochs) => write!(f, "{{ epochs = {epochs} }}"),
+            Keep::Days(days) => write!(f, "{{ days = {days} }}"),
+        }
     }
 }
 

@@ -110,6 +110,7 @@ impl Node {
         };
         let me = chain.committee().index_of(&identity.node_id).ok_or_else(not_a_member)?;
         let addresses = addresses(config, &chain)?;
+        let kept_epochs = config.keep.epochs(&chain)?;
         if *chain.log() == LogPlace::Local {
             return Err(NodeError::LocalLog(config.committee.clone()));
         }
@@ -143,7 +144,7 @@ impl Node {
             access: Mutex::new(Arc::new(access)),
             copy: folder.log,
             network,
-            state: DkgState::new(Arc::clone(&store) as _).keeping(config.keep.epochs(&chain)),
+            state: DkgState::new(Arc::clone(&store) as _).keeping(kept_epochs),
             store,
             results: folder::results(&config.data)?,
             clock,

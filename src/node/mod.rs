@@ -72,7 +72,7 @@ use std::sync::Arc;
 use crate::chain::log::{CommitteeFileError, FileLogError, FollowError};
 use crate::engine::{EngineError, SpawnError, Stuck};
 use crate::network::tcp::TcpError;
-use crate::store::FileError;
+use crate::store::{FileError, MAX_KEPT_EPOCHS};
 
 /// Why a node does not start, or has stopped by itself.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -111,6 +111,19 @@ pub enum NodeError {
          member needs its own"
     )]
     SameAddress(crate::committee::NodeId, crate::committee::NodeId),
+    /// Keys would be kept for too many epochs.
+    #[error(
+        "keys.keep = {keep} is {epochs} of this chain's epochs, and keys are kept for 1 to {MAX_KEPT_EPOCHS}, which here are \
+         {most_days} whole days; give fewer"
+    )]
+    KeptTooLong {
+        /// The setting.
+        keep: Keep,
+        /// In epochs.
+        epochs: u64,
+        /// The most whole days that can be asked for on this chain; none where its epochs are too short.
+        most_days: u64,
+    },
     /// The committee lives in one process.
     #[error("the committee file {} keeps its log in one process; a node needs a log server or an etcd cluster", .0.display())]
     LocalLog(PathBuf),
