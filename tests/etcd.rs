@@ -89,7 +89,8 @@ fn entries_have_one_order_for_everybody_and_an_append_that_is_repeated_finds_its
     assert_eq!(one.append(&[0; MAX_ENTRY_BYTES + 1]), Err(LogError::TooLong(MAX_ENTRY_BYTES + 1)));
     let long = vec![7; MAX_ENTRY_BYTES];
     assert_eq!(one.append(&long), Ok(10));
-    assert_eq!(two.read(10, 1), Ok(vec![long]));
+    two.wait(10, PATIENCE).unwrap();
+    assert!(two.read(10, 1) == Ok(vec![long]));
 }
 
 #[test]
@@ -340,6 +341,79 @@ fn a_value_that_is_too_long_keeps_its_place_and_is_the_same_for_everybody() {
     assert!(all.iter().all(|entry| entry.len() <= MAX_ENTRY_BYTES));
     assert_eq!(all[1], all[2]);
     assert_eq!(read_all(&late), all);
+}
+
+/// Reads until there is so much.
+fn read_so_many(log: &EtcdLog, count: usize) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        log.wait(all.len() as u64, PATIENCE).unwrap();
+        all.extend(log.read(all.len() as u64, 100).unwrap());
+    }
+    all
+}
+
+#[test]
+fn what_was_there_for_a_moment_only_counts_for_everybody_alike() {
+    let cluster = Cluster::new(1);
+    let (early, late) = (access(&cluster), access(&cluster));
+    let put_and_delete = |key: &str| {
+        let key = STANDARD.encode(key);
+        cluster.ask(0, "/v3/kv/put", &json!({ "key": key, "value": STANDARD.encode("junk") })).unwrap();
+        cluster.ask(0, "/v3/kv/deleterange", &json!({ "key": key })).unwrap();
+    };
+    assert_eq!(early.read(0, 9), Ok(vec![]), "it follows from now on");
+    put_and_delete("dkg/test/m1/nothing is there now");
+    assert_eq!((read_so_many(&early, 1), read_so_many(&late, 1)), (vec![b"junk".to_vec()], vec![b"junk".to_vec()]));
+    assert_eq!(append(&early, &entry(0, 0)), 1);
+    put_and_delete("dkg/test/m1/something is there now");
+    assert_eq!(append(&late, &entry(0, 1)), 3);
+    let all = read_so_many(&early, 4);
+    assert_eq!((read_so_many(&late, 4), read_so_many(&access(&cluster), 4)), (all.clone(), all));
+}
+
+#[test]
+fn keys_that_are_written_at_once_have_one_order_with_the_history_and_without() {
+    let cluster = Cluster::new(1);
+    let early = access(&cluster);
+    append(&early, &entry(0, 0));
+    let names: Vec<_> = (0..40).map(|number| format!("dkg/test/m1/{:02}", number * 27 % 40)).collect();
+    let put = |name: &String| json!({ "request_put": { "key": STANDARD.encode(name), "value": STANDARD.encode(format!("{name} says")) } });
+    cluster.ask(0, "/v3/kv/txn", &json!({ "success": names.iter().map(put).collect::<Vec<_>>() })).unwrap();
+    assert_eq!(append(&early, &entry(0, 1)), 41);
+    let all = read_so_many(&early, 42);
+    assert!(all[1..41].is_sorted());
+    let revision = early.status().unwrap().revision.to_string();
+    assert_eq!(read_so_many(&access(&cluster), 42), all);
+    cluster.ask(0, "/v3/kv/compaction", &json!({ "revision": revision })).unwrap();
+    assert_eq!(read_so_many(&access(&cluster), 42), all);
+}
+
+#[test]
+fn entries_that_are_kept_no_more_can_be_read_again_and_a_reader_may_come_late() {
+    const PIECES: usize = 120;
+    let cluster = Cluster::new(1);
+    let reader = access(&cluster);
+    assert_eq!(reader.read(0, 9), Ok(vec![]));
+    for piece in 0..PIECES {
+        let put = |number: usize| {
+            let key = STANDARD.encode(format!("dkg/test/m1/{piece:03}/{number:03}"));
+            json!({ "request_put": { "key": key, "value": STANDARD.encode(format!("{piece} {number}")) } })
+        };
+        cluster.ask(0, "/v3/kv/txn", &json!({ "success": (0..100).map(put).collect::<Vec<_>>() })).unwrap();
+    }
+    let all = read_so_many(&reader, 100 * PIECES);
+    assert_eq!(all.iter().filter(|entry| entry.starts_with(b"7 ")).count(), 100);
+    for from in [0, 150, 11_999, 5_000] {
+        assert_eq!(
+            reader.read(from, 50).unwrap(),
+            all[usize::try_from(from).unwrap()..].iter().take(50).cloned().collect::<Vec<_>>()
+        );
+    }
+    let writer = access(&cluster);
+    assert_eq!(append(&writer, &entry(0, 0)), 100 * PIECES as u64, "who only writes waits for nobody to read");
+    reader.distrust();
+    assert_eq!(reader.read(11_000, 1).unwrap(), all[11_000..11_001]);
 }
 
 #[test]

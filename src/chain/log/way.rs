@@ -146,6 +146,7 @@ impl Transport for Wire {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         let mut stream = &self.socket.0;
+        let timeout = timeout.for_write();
         stream.set_write_timeout(timeout.not_zero().map(|limit| *limit))?;
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         stream.write_all(output).map_err(|error| timed_out(error, timeout))
@@ -153,6 +154,7 @@ impl Transport for Wire {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let mut stream = &self.socket.0;
+        let timeout = timeout.for_read();
         stream.set_read_timeout(timeout.not_zero().map(|limit| *limit))?;
         let amount = loop {
             match stream.read(self.buffers.input_append_buf()) {

@@ -57,7 +57,7 @@ pub(super) struct Range {
     pub(super) kvs: Vec<KeyValue>,
 }
 
-/// The answer to a put that must not overwrite.
+/// The answer to a put that must not overwrite, or to a look at several keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Txn {
@@ -84,10 +84,13 @@ pub(super) struct WatchLine {
 #[serde(default)]
 pub(super) struct WatchResult {
     pub(super) header: Header,
+    pub(super) created: bool,
     pub(super) canceled: bool,
     #[serde(deserialize_with = "number")]
     pub(super) compact_revision: u64,
     pub(super) cancel_reason: String,
+    /// More of what happened at the same revision follows with the next line.
+    pub(super) fragment: bool,
     pub(super) events: Vec<Event>,
 }
 
@@ -131,11 +134,12 @@ pub(super) enum Class {
 
 /// The class of an answer that is not 200, by its status and what etcd says (its texts are in `api/v3rpc/rpctypes/error.go`).
 pub(super) fn class(status: u16, said: &str) -> Class {
+    // Older versions have other texts and statuses for the same, and in a watch that is cancelled there is no status.
+    let old =
+        ["revision of auth store is old", "revision in header is old", "invalid auth token", "user name is empty"];
     match status {
         401 => Class::LoginIsOld,
-        400 if said.contains("revision of auth store is old") || said.contains("user name is empty") => {
-            Class::LoginIsOld
-        }
+        _ if old.iter().any(|text| said.contains(text)) => Class::LoginIsOld,
         400 if said.contains("authentication failed") => Class::LoginIsWrong,
         400 if said.contains("request is too large") => Class::TooLarge,
         403 => Class::NoRight,
@@ -144,6 +148,11 @@ pub(super) fn class(status: u16, said: &str) -> Class {
 }
 
 impl Txn {
+    /// What was asked for with [`values`], in the same order.
+    pub(super) fn into_values(self) -> impl Iterator<Item = Option<KeyValue>> {
+        self.responses.into_iter().map(|response| response.response_range.kvs.into_iter().next())
+    }
+
     /// The revision at which the key was created, now or when the same put got through before; `None` if something else
     /// stands there.
     pub(super) fn created_at(&self, value: &[u8]) -> Option<u64> {
@@ -178,22 +187,24 @@ fn under(prefix: &str) -> (String, String) {
     (STANDARD.encode(prefix), STANDARD.encode(range_end(prefix)))
 }
 
-/// The last change under the prefix since this revision, if any; and at which revision the cluster is.
-pub(super) fn changed_since(prefix: &str, revision: u64) -> Value {
-    let (key, range_end) = under(prefix);
+/// At which revision the cluster is, as more than half of its members see it: no key is looked at but the prefix itself.
+pub(super) fn now(prefix: &str) -> Value {
+    json!({ "key": STANDARD.encode(prefix), "count_only": true })
+}
+
+/// The keys under the prefix from this one on, in their own order, as they were at a revision (0: as they are).
+pub(super) fn keys(prefix: &str, from: &[u8], revision: u64, limit: usize) -> Value {
+    let (_, range_end) = under(prefix);
     json!({
-        "key": key, "range_end": range_end, "min_mod_revision": revision.to_string(), "limit": "1", "keys_only": true,
-        "sort_order": "DESCEND", "sort_target": "MOD",
+        "key": STANDARD.encode(from), "range_end": range_end, "revision": revision.to_string(), "limit": limit.to_string(),
+        "keys_only": true,
     })
 }
 
-/// What is under the prefix at present, in the order of creation, from this revision on.
-pub(super) fn created_since(prefix: &str, revision: u64, limit: usize) -> Value {
-    let (key, range_end) = under(prefix);
-    json!({
-        "key": key, "range_end": range_end, "min_create_revision": revision.to_string(), "limit": limit.to_string(),
-        "sort_order": "ASCEND", "sort_target": "CREATE",
-    })
+/// These keys with their values, as they were at a revision.
+pub(super) fn values<'a>(keys: impl Iterator<Item = &'a [u8]>, revision: u64) -> Value {
+    let get = |key| json!({ "request_range": { "key": STANDARD.encode(key), "revision": revision.to_string() } });
+    json!({ "success": keys.map(get).collect::<Vec<_>>() })
 }
 
 /// All that happens under the prefix, from this revision on.
@@ -247,6 +258,8 @@ mod tests {
             (400, "etcdserver: revision of auth store is old", Class::LoginIsOld),
             (400, "etcdserver: user name is empty", Class::LoginIsOld),
             (401, "etcdserver: invalid auth token", Class::LoginIsOld),
+            (500, "auth: revision in header is old", Class::LoginIsOld),
+            (500, "auth: invalid auth token", Class::LoginIsOld),
             (400, "etcdserver: authentication failed, invalid user ID or password", Class::LoginIsWrong),
             (400, "etcdserver: authentication is not enabled", Class::Other),
             (403, "etcdserver: permission denied", Class::NoRight),
