@@ -3,6 +3,7 @@
 
 mod etcd_room;
 mod folder;
+mod hostile_room;
 mod install;
 mod log_support;
 
@@ -18,7 +19,10 @@ use dkg_engine::chain::log::{
 use dkg_engine::epoch::View;
 use dkg_engine::hex;
 use etcd_room::{Cluster, PATIENCE, wait_for};
+use hostile_room::{Act, Committee, Exchange, Mood, Proxy};
 use log_support::{config, index, network_key};
+use rand::TryRng;
+use rand::rngs::SysRng;
 use serde_json::json;
 use sha3::{Digest, Sha3_256};
 
@@ -431,4 +435,217 @@ fn what_answers_nonsense_is_unavailable_and_named() {
     let log = EtcdLog::new(way(std::slice::from_ref(&endpoint)));
     let told = log.read(0, 9).unwrap_err();
     assert!(matches!(&told, LogError::Unavailable(text) if text.contains(&endpoint)), "{told}");
+}
+
+// A way to a cluster in every mood.
+
+/// How long an answer may take in the tests of a hostile way.
+const SHORT: Duration = Duration::from_millis(400);
+
+/// A committee of five, each of which reaches the cluster through somebody of its own.
+struct Hostile {
+    cluster: Cluster,
+    proxies: Vec<Proxy>,
+    committee: Committee,
+}
+
+impl Hostile {
+    fn new() -> Hostile {
+        let cluster = Cluster::new(1);
+        let address = cluster.endpoints()[0].strip_prefix("http://").unwrap().parse().unwrap();
+        let proxies: Vec<_> = (0..log_support::N).map(|_| Proxy::new(address)).collect();
+        let committee = Committee::new(&config(), |member| {
+            let config = way(&[proxies[member].endpoint()]);
+            Arc::new(EtcdLog::new(EtcdLogConfig { request_timeout: SHORT, ..config }))
+        });
+        let hostile = Hostile { cluster, proxies, committee };
+        hostile.goes_on("at first");
+        hostile
+    }
+
+    /// What is on the way to so many members is in this mood.
+    fn set(&self, members: usize, mood: &Mood) {
+        self.proxies[..members].iter().for_each(|proxy| proxy.set(Some(Arc::clone(mood))));
+    }
+
+    /// All is honest again, views go on, and every copy is the log.
+    fn goes_on(&self, what: &str) {
+        self.proxies.iter().for_each(|proxy| proxy.set(None));
+        self.committee.goes_on(what, &|| read_all(&access(&self.cluster)));
+    }
+}
+
+/// Numbers that look drawn.
+struct Draw(std::sync::atomic::AtomicU64);
+
+impl Draw {
+    fn below(&self, limit: usize) -> usize {
+        let next = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, std::sync::atomic::Ordering::SeqCst);
+        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        usize::try_from((mixed ^ (mixed >> 27)) % limit.max(1) as u64).unwrap()
+    }
+}
+
+/// A mood that changes the events of a watch.
+fn events(change: impl Fn(&mut Vec<serde_json::Value>) + Send + Sync + 'static) -> Box<Act> {
+    Box::new(move |said| {
+        let parsed: Result<serde_json::Value, _> = serde_json::from_slice(&said.body);
+        let Ok(mut line) = parsed else { return said.honest() };
+        let Some(events) = line["result"]["events"].as_array_mut() else { return said.honest() };
+        change(events);
+        said.with_body(format!("{line}\n").as_bytes())
+    })
+}
+
+/// An answer to every call.
+fn always(answer: &str) -> Box<Act> {
+    let answer = answer.to_owned();
+    Box::new(move |said| said.with_body(answer.as_bytes()))
+}
+
+/// The moods that keep from the log: name, and what it does.
+fn silencing(seed: u64) -> Vec<(&'static str, Box<Act>)> {
+    let draw = Draw(seed.into());
+    let huge = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 1_u64 << 50);
+    let endless = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"result\":{\"events\":[".to_vec();
+    vec![
+        (
+            "truncated",
+            Box::new(move |said| {
+                let whole = said.honest();
+                whole[..draw.below(whole.len())].to_vec()
+            }),
+        ),
+        ("closed", Box::new(|_| Vec::new())),
+        ("no HTTP", Box::new(|_| b"no\r\n\r\n".to_vec())),
+        ("huge", Box::new(move |_| [huge.as_bytes(), &[b' '; 3 << 20]].concat())),
+        ("endless", Box::new(move |_| [&endless[..], &[b'1'; 4 << 20]].concat())),
+        (
+            "slow",
+            Box::new(|said| {
+                // Longer than anybody waits here; who hangs up before is not missed.
+                std::thread::park_timeout(2 * SHORT);
+                said.honest()
+            }),
+        ),
+        ("empty", always("")),
+        ("nothing in it", always("{}\n")),
+        ("not what was asked for", always("[7]\n")),
+        (
+            "numbers that are none",
+            always("{\"header\":{\"revision\":\"-7\"},\"result\":{\"events\":[{\"kv\":{\"mod_revision\":\"x\"}}]}}\n"),
+        ),
+        ("gone back", always("{\"header\":{\"revision\":\"1\"}}\n")),
+        ("an error in the stream", always("{\"error\":{\"grpc_code\":14,\"message\":\"no leader\"}}\n")),
+        ("cancelled", always("{\"result\":{\"canceled\":true,\"cancel_reason\":\"permission denied\"}}\n")),
+        ("compacted", always("{\"result\":{\"canceled\":true,\"compact_revision\":\"1\"}}\n")),
+        ("taken, and nowhere", always("{\"header\":{\"revision\":\"99999\"},\"succeeded\":true}\n")),
+        (
+            "another's",
+            always(
+                "{\"succeeded\":false,\"responses\":[{\"response_range\":{\"kvs\":[{\"key\":\"a2V5\",\"version\":\"1\"}]}}]}\n",
+            ),
+        ),
+    ]
+}
+
+/// The moods that show another log: name, and what it does.
+fn lying(seed: u64) -> Vec<(&'static str, Box<Act>)> {
+    let draws: Vec<_> = (0..4).map(|number| Draw((seed ^ number).into())).collect();
+    let [flip, left_out, swapped, bit]: [Draw; 4] = draws.try_into().ok().unwrap();
+    vec![
+        (
+            "one bit flipped",
+            Box::new(move |said| {
+                let mut body = said.body.clone();
+                if !body.is_empty() {
+                    let at = bit.below(8 * body.len());
+                    body[at / 8] ^= 1 << (at % 8);
+                }
+                said.with_body(&body)
+            }),
+        ),
+        (
+            "another value",
+            events(move |events| {
+                let at = flip.below(events.len());
+                events[at]["kv"]["value"] = json!(STANDARD.encode("something else"));
+            }),
+        ),
+        (
+            "an event left out",
+            events(move |events| {
+                events.remove(left_out.below(events.len()));
+            }),
+        ),
+        (
+            "two values swapped",
+            events(move |events| {
+                let (one, other) = (swapped.below(events.len()), swapped.below(events.len()));
+                let value = events[one]["kv"]["value"].take();
+                events[one]["kv"]["value"] = std::mem::replace(&mut events[other]["kv"]["value"], value);
+            }),
+        ),
+        ("backwards", events(|events| events.reverse())),
+        ("every event twice", events(|events| *events = [&events[..], events].concat())),
+        ("all deleted", events(|events| events.iter_mut().for_each(|event| event["type"] = json!("DELETE")))),
+    ]
+}
+
+fn seed() -> u64 {
+    let seed = match std::env::var("HOSTILE_SEED") {
+        Ok(seed) => seed.parse().expect("HOSTILE_SEED is a number"),
+        Err(_) => SysRng.try_next_u64().unwrap(),
+    };
+    println!("HOSTILE_SEED={seed}");
+    seed
+}
+
+#[test]
+fn no_mood_of_a_cluster_ends_a_member_or_damages_a_copy() {
+    let seed = seed();
+    let hostile = Hostile::new();
+    // Who lies alike to more than t members makes them vouch for the lie: that etcd is not protected against.
+    let silencing = silencing(seed).into_iter().map(|(what, act)| (log_support::N, what, act));
+    let lying = lying(seed).into_iter().map(|(what, act)| (log_support::T, what, act));
+    for (members, what, act) in silencing.chain(lying) {
+        let (final_before, copies_before) = (hostile.committee.vouched(), hostile.committee.copies());
+        hostile.set(members, &Mood::from(act));
+        (0..2).for_each(|_| hostile.committee.round());
+        let copies = hostile.committee.copies().into_iter().zip(copies_before).zip(final_before);
+        for ((copy, before), vouched) in copies {
+            assert!(copy.starts_with(&before[..vouched]), "{what}: nothing final is given up");
+        }
+        hostile.goes_on(what);
+    }
+}
+
+#[test]
+fn no_status_of_a_cluster_ends_a_member_whatever_it_was_asked() {
+    let hostile = Hostile::new();
+    let texts = [
+        "",
+        "etcdserver: permission denied",
+        "etcdserver: request is too large",
+        "etcdserver: mvcc: database space exceeded",
+    ];
+    for path in ["/v3/kv/txn", "/v3/kv/range", "/v3/watch"] {
+        let said = Arc::new(std::sync::atomic::AtomicU16::new(0));
+        let count = Arc::clone(&said);
+        let act: Box<Act> = Box::new(move |exchange: &Exchange| {
+            if !exchange.asked.contains(path) {
+                return exchange.honest();
+            }
+            let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let body = json!({ "message": texts[usize::from(number) % texts.len()] }).to_string();
+            let head = format!("HTTP/1.1 {} So\r\nconnection: close\r\n", 400 + number % 200);
+            format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        });
+        hostile.set(log_support::N, &Mood::from(act));
+        wait_for("each status", || {
+            hostile.committee.round();
+            (said.load(std::sync::atomic::Ordering::SeqCst) >= 200).then_some(())
+        });
+        hostile.goes_on(path);
+    }
 }

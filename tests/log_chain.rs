@@ -403,6 +403,20 @@ fn having_seen_more_than_there_was_contradicts_the_log() {
 }
 
 #[test]
+fn a_tick_that_says_nothing_new_still_tells_that_its_author_saw_another_log() {
+    // Who was shown a log without one of its ticks, while a run is on, can make nothing of any later one.
+    let mut world = World::new();
+    world.finalize(1);
+    let old = world.contradiction(4, 1);
+    assert_eq!(world.append(old), skipped(4, SkipReason::WrongPrefix));
+    world.tick(3, 2);
+    let standing = world.contradiction(3, 2);
+    assert_eq!(world.append(standing), skipped(3, SkipReason::WrongPrefix), "with a tick of its own that stands");
+    let too_far = world.contradiction(0, u64::MAX);
+    assert_eq!(world.replica.apply(&too_far).unwrap_err().members, [index(0), index(3), index(4)]);
+}
+
+#[test]
 fn of_two_logs_at_most_one_goes_on() {
     // A host shows members 0 to 2 one log and members 3 and 4, with some entries of the others, another.
     let mut ours = World::new();

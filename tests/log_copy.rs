@@ -280,6 +280,33 @@ fn what_a_host_shows_otherwise_is_given_up_and_read_anew_if_few_vouched_for_it()
 }
 
 #[test]
+fn a_fork_that_is_shown_for_a_moment_only_ends_nobody_and_one_that_stays_does() {
+    let (mut world, scene) = ticked(3, false);
+    let truth = world.log.clone();
+    let contradictions: Vec<_> = (0..=T).map(|author| world.contradiction(author, 4)).collect();
+    let forked = [truth.clone(), contradictions].concat();
+    scene.show(&forked);
+    let node = scene.node();
+    for _ in 0..30 {
+        assert!(matches!(node.catch_up(), Err(FollowError::Log(error)) if error.may_pass()));
+    }
+    scene.show(&truth[..truth.len() - 1]);
+    assert!(matches!(node.catch_up(), Err(FollowError::Log(error)) if error.may_pass()), "less says nothing");
+    assert_eq!(scene.kept(), forked, "with the entry that shows the fork");
+    let tick = world.entry(4, Payload::Tick(View(4)));
+    scene.show(&[truth, vec![world.sign(&tick)]].concat());
+    assert_eq!((node.catch_up(), scene.kept().len(), scene.given_up(0)), (Ok(()), 10, Some(3)));
+
+    scene.show(&forked);
+    let last = scene.node();
+    let outcome = std::iter::repeat_with(|| last.catch_up()).take(1000).find(|outcome| match outcome {
+        Err(FollowError::Log(error)) => !error.may_pass(),
+        _ => true,
+    });
+    assert!(matches!(outcome, Some(Err(FollowError::Forked(_)))), "{outcome:?}");
+}
+
+#[test]
 fn a_start_gives_up_by_itself_what_it_has_to() {
     let (mut world, scene) = ticked(3, true);
     let (honest, other) = crossing(&mut world);

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::chain::log::{FileLog, FileLogReader, LogError, LogHost, OwnCopy};
+use crate::chain::log::{Compared, FileLog, FileLogReader, LogError, LogHost, OwnCopy};
 use crate::hex;
 
 /// How many of the copy's last entries are read again with what is new.
@@ -54,6 +54,8 @@ struct Known {
     compared: bool,
     /// How often the host has said, one time after the other, that it has less than the copy.
     lost: u32,
+    /// How often the host has shown all of the copy again, since it has shown anything new.
+    same: u32,
     /// Where copy and host differ, and the first position at which they do: that is searched for only once as long as they do.
     differs: Option<(u64, u64)>,
     /// What has been judged, and is still to be written, from this position on. No more is read as long as there is
@@ -86,7 +88,11 @@ impl LogCopy {
         // A host may hand out fewer than it is asked for, but none only at its end.
         loop {
             let old = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
-            let mut theirs = self.host.read(at, old.saturating_add(limit).min(FETCH_BATCH))?;
+            let mut theirs = match self.host.read(at, old.saturating_add(limit).min(FETCH_BATCH)) {
+                // How often it has said so is counted here.
+                Err(LogError::Lost { .. }) => Vec::new(),
+                theirs => theirs?,
+            };
             if theirs.is_empty() && at < end {
                 known.lost = known.lost.saturating_add(1);
                 return Err(LogError::Lost { host_has: at, we_have: end, tries: known.lost });
@@ -132,7 +138,8 @@ impl LogCopy {
                 return Ok(Some(position));
             }
             if theirs.is_empty() {
-                break;
+                // Whether it differs there is not to be seen.
+                return Err(LogError::Lost { host_has: from, we_have: self.copy.end(), tries: 0 });
             }
             from = from.saturating_add(theirs.len() as u64);
         }
@@ -196,9 +203,15 @@ impl OwnCopy for LogCopy {
         self.write(&mut known)
     }
 
-    fn compare(&self, from: u64) -> Result<Option<u64>, LogError> {
-        let _known = self.known.lock();
-        self.difference(from, self.copy.end())
+    fn compare(&self, from: u64) -> Result<Compared, LogError> {
+        let mut known = self.known.lock();
+        // What the host showed before is in doubt: it is to be asked for, not remembered.
+        self.host.distrust();
+        if let Some(position) = self.difference(from, self.copy.end())? {
+            return Ok(Compared::Differs(position));
+        }
+        known.same = known.same.saturating_add(1);
+        Ok(Compared::Same { times: known.same })
     }
 
     fn vouched(&self) -> u64 {

@@ -134,8 +134,8 @@ pub trait LogHost: Send + Sync {
     /// See [`LogError`].
     fn wait(&self, from: u64, timeout: Duration) -> Result<(), LogError>;
 
-    /// What this host has said does not fit what it said before: where there are several ways to it, the next call takes
-    /// another.
+    /// What this host has said does not fit what it said before, or what others say: where there are several ways to it, the
+    /// next call takes another, and what is read from now on is asked for anew.
     fn distrust(&self) {}
 
     /// Whether an honest host of this kind lets in only what every replica takes. Anything else that it shows is then not
@@ -153,6 +153,18 @@ pub trait LogHost: Send + Sync {
     fn shutdown(&self) {}
 }
 
+/// How a member's copy of the log compares with what its host shows now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// It shows the same.
+    Same {
+        /// How often it has done so since it has shown anything new.
+        times: u32,
+    },
+    /// It shows something else from this position on.
+    Differs(u64),
+}
+
 /// What a member has kept of the log that its host showed it.
 pub trait OwnCopy {
     /// How many entries are in it.
@@ -164,12 +176,11 @@ pub trait OwnCopy {
     /// The disk fails. What was to be kept is, before anything more is read.
     fn keep(&self, from: u64, entries: &[Vec<u8>]) -> Result<(), LogError>;
 
-    /// The first position from `from` on at which the host shows something else than the copy has; `None` if it does not, as
-    /// far as both go.
+    /// Whether the host still shows what the copy has from position `from` on.
     ///
     /// # Errors
-    /// The host cannot be asked, or the disk fails.
-    fn compare(&self, from: u64) -> Result<Option<u64>, LogError>;
+    /// The host cannot be asked or has less, or the disk fails.
+    fn compare(&self, from: u64) -> Result<Compared, LogError>;
 
     /// How many entries more than `t` members had vouched for when something was last given up. They may have done so in what
     /// was given up, so that the copy no longer shows it.

@@ -12,13 +12,16 @@
 
 use parking_lot::Mutex;
 
-use crate::chain::log::{Applied, FollowError, Forked, LogChain, LogError, LogHost, Skip, SkipReason};
+use crate::chain::log::{Applied, Compared, FollowError, Forked, LogChain, LogError, LogHost, Skip, SkipReason};
 
 /// How many entries are asked of a host at a time.
 pub(super) const READ_BATCH: usize = 256;
 /// How often in a row a host has to say that it has less than is kept here of it until that is believed, as far as too few
 /// members have vouched for it.
 const LOST_PATIENCE: u32 = 10;
+/// How often it has to show again what more than `t` members say is another log than theirs, until that is believed to be what
+/// it shows: tried once a second, a minute.
+const FORK_PATIENCE: u32 = 60;
 
 /// What came of a look for more.
 pub(super) struct Taken {
@@ -30,8 +33,15 @@ pub(super) struct Taken {
 
 /// Reads on, judges and keeps what there is. `each` is called after each entry, with its position and its bytes.
 pub(super) fn take(log: &dyn LogHost, replica: &Mutex<LogChain>, each: &mut dyn FnMut(u64, &[u8], &Applied)) -> Taken {
-    let from = replica.lock().prefix().position;
     let nothing = |outcome| Taken { applied: Vec::new(), outcome };
+    let (from, forked) = {
+        let replica = replica.lock();
+        (replica.prefix().position, replica.forked().cloned())
+    };
+    if let Some(forked) = forked {
+        // Found out before, when it could not be seen whether the host still shows what is kept here.
+        return nothing(contested(log, replica, Problem::Forked(forked)).map(|()| false));
+    }
     // What is kept already has been judged before, and counts as it stands.
     let new = log.own_copy().is_none_or(|copy| from >= copy.end());
     let entries = match log.read(from, READ_BATCH) {
@@ -63,8 +73,10 @@ pub(super) fn take(log: &dyn LogHost, replica: &Mutex<LogChain>, each: &mut dyn 
             }
         }
     }
+    // The entry that shows a fork is kept as well: as evidence, and to see whether the host shows it again.
+    let judged = applied.len() + usize::from(matches!(problem, Some(Problem::Forked(_))));
     if let (true, Some(copy)) = (new, log.own_copy())
-        && let Err(error) = copy.keep(from, entries.get(..applied.len()).unwrap_or_default())
+        && let Err(error) = copy.keep(from, entries.get(..judged).unwrap_or_default())
     {
         // What has been taken has been taken; the copy makes up for it before it gives out anything more.
         return Taken { applied, outcome: Err(error.into()) };
@@ -109,14 +121,19 @@ fn apply_at(replica: &Mutex<LogChain>, position: u64, entry: &[u8], sift: bool) 
 /// is given up.
 fn contested(log: &dyn LogHost, replica: &Mutex<LogChain>, problem: Problem) -> Result<(), FollowError> {
     let vouched = vouched(log, replica);
-    if let Some(copy) = log.own_copy()
-        && let Some(position) = copy.compare(vouched)?
-    {
-        return Err(give_up(log, position, vouched));
+    let mut shown_again = u32::MAX;
+    if let Some(copy) = log.own_copy() {
+        match copy.compare(vouched)? {
+            Compared::Differs(position) => return Err(give_up(log, position, vouched)),
+            Compared::Same { times } => shown_again = times,
+        }
     }
     match problem {
         // One that lies, or is lied to; or the host shows everybody the same, and it is still for others to contradict.
         Problem::Contradicted => Ok(()),
+        Problem::Forked(forked) if shown_again < FORK_PATIENCE => Err(FollowError::Log(LogError::Unavailable(
+            format!("{forked}; its host is asked whether it still shows that"),
+        ))),
         Problem::Forked(forked) => Err(forked.into()),
         Problem::Unfit { position, skip } => {
             log.distrust();

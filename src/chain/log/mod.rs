@@ -87,7 +87,8 @@ pub use follower::{Clock, FollowError, Follower, Pace, SystemClock};
 #[cfg(feature = "simulator")]
 pub(crate) use follower::{Follow, Next};
 pub use host::{
-    LogError, LogErrorClass, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog, MemoryLogReader, OwnCopy,
+    Compared, LogError, LogErrorClass, LogHost, MAX_MEMORY_LOG_BYTES, MAX_MEMORY_LOG_ENTRIES, MemoryLog,
+    MemoryLogReader, OwnCopy,
 };
 #[cfg(feature = "log-http")]
 pub use http::{HttpLog, HttpLogConfig, HttpLogStatus};

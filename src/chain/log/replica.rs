@@ -123,7 +123,9 @@ impl LogChain {
             return Err(Skip { author: None, reason: SkipReason::UnknownAuthor });
         };
         let skip = |reason| Skip { author: Some(entry.author), reason };
-        if let Payload::Tick(view) = &entry.payload {
+        let seen = self.prefixes.compare(&entry.seen);
+        // Whatever it says besides: that its author has seen another log has to be heard.
+        if let (Payload::Tick(view), Comparison::Equal | Comparison::Forgotten) = (&entry.payload, seen) {
             let Some(ahead) = view.0.checked_sub(self.finalized.view.0).filter(|ahead| *ahead > 0) else {
                 return Err(skip(SkipReason::OldTick));
             };
@@ -140,7 +142,7 @@ impl LogChain {
         if record.sequence.is_some_and(|last| entry.sequence <= last) {
             return Err(skip(SkipReason::OutOfSequence));
         }
-        match self.prefixes.compare(&entry.seen) {
+        match seen {
             Comparison::Forgotten => Err(skip(SkipReason::StalePrefix)),
             seen => Ok(seen),
         }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ureq::Agent;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
@@ -24,6 +25,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Way {
     agent: Agent,
     stop: Arc<Stop>,
+    /// The connection that was made last.
+    latest: Arc<Mutex<Weak<Socket>>>,
 }
 
 impl Way {
@@ -41,12 +44,22 @@ impl Way {
             None => builder,
         };
         let stop = Arc::new(Stop::new());
-        let dialler = Dialler { stop: Arc::clone(&stop), dialling: Dialling::at_most(MAX_DIALLING) };
-        Way { agent: tls.agent(builder, dialler), stop }
+        let latest = Arc::new(Mutex::new(Weak::new()));
+        let dialling = Dialling::at_most(MAX_DIALLING);
+        let dialler = Dialler { stop: Arc::clone(&stop), dialling, latest: Arc::clone(&latest) };
+        Way { agent: tls.agent(builder, dialler), stop, latest }
     }
 
     pub(super) fn agent(&self) -> &Agent {
         &self.agent
+    }
+
+    /// Cuts the connection that was made last, whoever waits for something on it.
+    #[cfg_attr(not(feature = "etcd"), allow(dead_code, reason = "only a watch is cut"))]
+    pub(super) fn cut(&self) {
+        if let Some(socket) = self.latest.lock().upgrade() {
+            socket.shutdown();
+        }
     }
 
     /// Ends calls that are under way on other threads, whatever they wait for.
@@ -77,6 +90,7 @@ impl Resolver for NoResolver {
 struct Dialler {
     stop: Arc<Stop>,
     dialling: Dialling,
+    latest: Arc<Mutex<Weak<Socket>>>,
 }
 
 impl fmt::Debug for Dialler {
@@ -102,6 +116,7 @@ impl Connector<()> for Dialler {
         })?;
         stream.set_nodelay(true)?;
         let socket = Arc::new(Socket(stream));
+        *self.latest.lock() = Arc::downgrade(&socket);
         let handle: Weak<dyn ShutdownHandle> = Arc::downgrade(&(Arc::clone(&socket) as Arc<dyn ShutdownHandle>));
         (details.register_shutdown)(handle)?;
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());

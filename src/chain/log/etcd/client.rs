@@ -28,6 +28,8 @@ pub(super) struct Client {
     pub(super) config: EtcdLogConfig,
     endpoints: Endpoints,
     way: Way,
+    /// The way of the watch, which is cut where it has to begin anew.
+    watching: Way,
     token: Mutex<Option<String>>,
     shut_down: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Client {
         Client {
             endpoints: Endpoints::new(config.endpoints.clone()),
             way: Way::new(config.connect_timeout, None, &config.tls),
+            watching: Way::new(config.connect_timeout, None, &config.tls),
             token: Mutex::new(None),
             shut_down: AtomicBool::new(false),
             config,
@@ -52,6 +55,12 @@ impl Client {
     pub(super) fn shutdown(&self) {
         self.shut_down.store(true, Ordering::SeqCst);
         self.way.shutdown();
+        self.watching.shutdown();
+    }
+
+    /// Ends the watch, if there is one.
+    pub(super) fn cut_watch(&self) {
+        self.watching.cut();
     }
 
     /// Asks one endpoint after the other until one does it.
@@ -93,7 +102,8 @@ impl Client {
     fn post(&self, endpoint: &str, path: &str, body: &Value, limit: Option<Duration>) -> Result<Response, Trouble> {
         for last in [false, true] {
             let token = self.token(endpoint)?;
-            let mut request = self.way.agent().post(format!("{endpoint}{path}"));
+            let way = if limit.is_some() { &self.way } else { &self.watching };
+            let mut request = way.agent().post(format!("{endpoint}{path}"));
             if let Some(token) = token {
                 request = request.header("Authorization", token);
             }
@@ -101,7 +111,10 @@ impl Client {
                 Some(limit) => request.config().timeout_global(Some(limit)),
                 None => {
                     let head = Some(self.config.request_timeout);
-                    request.config().timeout_recv_response(head).timeout_per_read(Some(MAX_SILENCE))
+                    request
+                        .config()
+                        .timeout_recv_response(head)
+                        .timeout_per_read(Some(self.config.request_timeout.min(MAX_SILENCE)))
                 }
             };
             let response = request.build().content_type("application/json").send(body.to_string())?;

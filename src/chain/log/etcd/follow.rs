@@ -15,8 +15,8 @@ use crate::chain::log::endpoints::{Trouble, clean};
 
 /// The pause after the first trouble with a watch; it doubles from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest one.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// The longest one is so many times shorter than an answer may take.
+const PAUSES_PER_ANSWER: u32 = 8;
 /// A piece of a wait that has no end of its own.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -32,22 +32,20 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) tail: Tail,
     /// At this revision something was changed last of what was there when this access began, or when what it knew was doubted.
-    /// Nobody hears that the log ends before that is known.
+    /// Nobody hears that the log ends before that is known, or the watch has been silent.
     at_start: Option<u64>,
     /// Why there is no watch just now.
     pub(super) trouble: Option<LogError>,
+    /// The watch was cut, to begin elsewhere.
+    cut: bool,
     /// Changes when the watch has told something.
     moves: u64,
 }
 
 impl State {
-    /// What there is from a position on, at most so many entries.
-    pub(super) fn read(&mut self, from: u64, limit: usize) -> Read {
-        if self.tail.is_doubted() {
-            // Where the log ends is asked for anew as well.
-            self.at_start = None;
-        }
-        self.tail.read(from, limit)
+    /// So much is about to be forgotten and to be told again, unless it was never so.
+    fn is_told_anew(&mut self) {
+        self.at_start = self.at_start.max(Some(self.tail.known().saturating_sub(1)));
     }
 
     /// Whether all is known that was there at the beginning.
@@ -68,7 +66,7 @@ pub(super) struct Waiting {
 
 impl Shared {
     pub(super) fn new(client: Client) -> Self {
-        let state = State { tail: Tail::new(), at_start: None, trouble: None, moves: 0 };
+        let state = State { tail: Tail::new(), at_start: None, trouble: None, cut: false, moves: 0 };
         Shared { client, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -89,9 +87,20 @@ impl Shared {
         self.lock().tail.doubt();
     }
 
-    /// Tells the thread that who reads has moved on, or back.
-    pub(super) fn has_read(&self) {
+    /// What there is from a position on, at most so many entries.
+    pub(super) fn read(&self, state: &mut State, from: u64, limit: usize) -> Read {
+        if state.tail.is_doubted() {
+            state.is_told_anew();
+        }
+        let turns = state.tail.turns();
+        let read = state.tail.read(from, limit);
+        if state.tail.turns() != turns {
+            state.cut = true;
+            self.client.cut_watch();
+        }
+        // There may be room now for what the watch tells next.
         self.changed.notify_all();
+        read
     }
 
     /// For what is in the log for certain, since it was put there: the watch may be away for a moment.
@@ -146,6 +155,7 @@ enum Ended {
 
 /// The whole life of the thread.
 pub(super) fn run(shared: &Shared) {
+    let longest = shared.client.config.request_timeout.checked_div(PAUSES_PER_ANSWER).unwrap_or(FIRST_PAUSE);
     let mut pause = FIRST_PAUSE;
     while shared.client.check_open().is_ok() {
         let moves = shared.lock().moves;
@@ -158,12 +168,15 @@ pub(super) fn run(shared: &Shared) {
             pause = FIRST_PAUSE;
         }
         let Err(error) = outcome else { continue };
+        if std::mem::take(&mut state.cut) {
+            continue;
+        }
         state.trouble = Some(error);
         shared.changed.notify_all();
         if shared.client.check_open().is_ok() {
-            shared.changed.wait_for(&mut state, pause);
+            shared.changed.wait_for(&mut state, pause.min(longest));
         }
-        pause = pause.saturating_mul(2).min(MAX_PAUSE);
+        pause = pause.saturating_mul(2).min(longest);
     }
 }
 
@@ -172,32 +185,41 @@ impl Shared {
     fn open(&self) -> Result<(Watch, u64), LogError> {
         let client = &self.client;
         let (from, turns, begun) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.cut = false;
             (state.tail.next(), state.tail.turns(), state.at_start)
         };
         let at_start = match begun {
             Some(revision) => revision,
             None => left::last_change(client)?,
         };
-        let watch = client.ask(|endpoint| {
+        let opened = client.ask(|endpoint| {
             let range: Range = client.call(endpoint, "/v3/kv/range", &wire::now(&client.config.prefix))?;
             let now = range.header.revision;
-            if now.saturating_add(1) < from {
-                return Err(Trouble::Log(LogError::Unavailable(format!(
-                    "the etcd cluster has gone back from revision {} to {now}: it was restored from an older copy, and has \
-                     lost entries",
-                    from.saturating_sub(1)
-                ))));
-            }
-            client.watch(endpoint, from)
+            if now.saturating_add(1) < from { Ok(Err(now)) } else { client.watch(endpoint, from).map(Ok) }
         })?;
+        let watch = match opened {
+            Ok(watch) => watch,
+            Err(now) => return Err(self.gone_back(from, now)),
+        };
         let mut state = self.lock();
         state.trouble = None;
-        if state.tail.turns() == turns {
-            state.at_start = Some(at_start);
-        }
+        state.at_start.get_or_insert(at_start);
         self.changed.notify_all();
         Ok((watch, turns))
+    }
+
+    /// What was told came from another cluster, from one that was restored, or was not so.
+    fn gone_back(&self, from: u64, now: u64) -> LogError {
+        self.client.distrust();
+        let mut state = self.lock();
+        state.is_told_anew();
+        state.tail.forget_after(now);
+        LogError::Unavailable(format!(
+            "the etcd cluster has gone back from revision {} to {now}: it was restored from an older copy and has lost \
+             entries, or somebody on the way to it tells what is not so; what it has is read anew",
+            from.saturating_sub(1)
+        ))
     }
 
     /// Takes what a watch tells, until it ends.
@@ -206,7 +228,14 @@ impl Shared {
         loop {
             let line = match watch.next() {
                 Ok(Some(line)) => line.result,
-                Ok(None) => return Ok(Ended::Again),
+                Ok(None) => {
+                    let mut state = self.lock();
+                    if state.tail.turns() == turns {
+                        state.at_start = Some(0);
+                        self.changed.notify_all();
+                    }
+                    return Ok(Ended::Again);
+                }
                 Err(trouble) => return Err(self.watch_failed(trouble)),
             };
             if line.canceled {
@@ -257,7 +286,11 @@ impl Shared {
         if state.tail.turns() != turns {
             return Ok(false);
         }
+        let known = state.tail.known().saturating_sub(1);
         let taken = state.tail.take(revision);
+        if taken.is_err() {
+            state.at_start = state.at_start.max(Some(known));
+        }
         state.moves = state.moves.wrapping_add(1);
         self.changed.notify_all();
         taken.map(|()| true).map_err(told_otherwise)
@@ -330,7 +363,8 @@ impl Shared {
 fn told_otherwise(Misfit { position }: Misfit) -> LogError {
     LogError::Unavailable(format!(
         "what the etcd cluster shows of the log before position {position} is not what it showed before: entries were deleted \
-         and the history compacted, or it was restored from another copy"
+         and the history compacted, it was restored from another copy, or somebody on the way to it tells what is not so; what \
+         it has is read anew"
     ))
 }
 

@@ -164,11 +164,16 @@ impl LogHost for EtcdLog {
         let mut state = self.shared.lock();
         let mut waiting = self.shared.wait_for_news(&state);
         loop {
-            let read = state.read(from, limit.min(MAX_ENTRIES_PER_READ));
-            self.shared.has_read();
-            match read {
+            match self.shared.read(&mut state, from, limit.min(MAX_ENTRIES_PER_READ)) {
                 Read::Entries(entries) => return Ok(entries),
-                Read::End if state.has_begun() && state.trouble.is_none() => return Ok(Vec::new()),
+                Read::End if state.has_begun() && state.trouble.is_none() => match state.tail.missing() {
+                    0 => return Ok(Vec::new()),
+                    missing => {
+                        let host_has = state.tail.end();
+                        let we_have = host_has.saturating_add(missing);
+                        return Err(LogError::Lost { host_has, we_have, tries: 0 });
+                    }
+                },
                 Read::End | Read::Later => self.shared.wait(&mut state, &mut waiting, None)?,
             }
         }

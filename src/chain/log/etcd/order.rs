@@ -128,8 +128,12 @@ pub(super) struct Tail {
     next: u64,
     /// Where somebody has read last, who has no more use for what is before.
     reader: Option<u64>,
-    /// What was told from there on may not be so.
+    /// How far entries were handed out.
+    handed_out: u64,
+    /// What was told may not be so.
     doubted: bool,
+    /// How often it was doubted since anything new was handed out.
+    doubts: u32,
     /// How often the watch has been sent elsewhere.
     turns: u64,
 }
@@ -146,7 +150,9 @@ impl Tail {
             bytes: 0,
             next: 1,
             reader: None,
+            handed_out: 0,
             doubted: false,
+            doubts: 0,
             turns: 0,
         }
     }
@@ -214,7 +220,7 @@ impl Tail {
     /// for those to know who look after the cluster.
     ///
     /// # Errors
-    /// It was told otherwise before. The watch has to begin anew, behind all that is known.
+    /// It was told otherwise before. All is forgotten, and the watch has to begin anew.
     pub(super) fn take(&mut self, revision: Revision) -> Result<(), Misfit> {
         let Revision { number, entries, changed } = revision;
         if number < self.next {
@@ -264,8 +270,14 @@ impl Tail {
     }
 
     fn misfit(&mut self, position: u64) -> Misfit {
-        self.go_to(self.end(), self.known);
+        self.start_anew();
         Misfit { position }
+    }
+
+    /// Forgets everything but who reads.
+    fn start_anew(&mut self) {
+        let (reader, handed_out, doubts) = (self.reader, self.handed_out, self.doubts);
+        *self = Tail { reader, handed_out, doubts, turns: self.turns.wrapping_add(1), ..Tail::new() };
     }
 
     /// Sends the watch elsewhere.
@@ -301,7 +313,9 @@ impl Tail {
     pub(super) fn read(&mut self, from: u64, limit: usize) -> Read {
         self.reader = Some(from);
         if std::mem::take(&mut self.doubted) {
-            self.forget(from);
+            self.doubts = self.doubts.saturating_add(1);
+            // Where that does not help, what is wrong is further back; and where all of it does not help, seldom.
+            if self.doubts > 1 && self.doubts.is_power_of_two() { self.start_anew() } else { self.forget(from) }
         }
         if from >= self.end() {
             return Read::End;
@@ -312,7 +326,27 @@ impl Tail {
         }
         let skipped = usize::try_from(from.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let entries: Vec<_> = self.kept.iter().skip(skipped).take(limit).cloned().collect();
+        let handed_out = from.saturating_add(entries.len() as u64);
+        if handed_out > self.handed_out {
+            (self.handed_out, self.doubts) = (handed_out, 0);
+        }
         if entries.is_empty() { Read::Later } else { Read::Entries(entries) }
+    }
+
+    /// How many entries were handed out beyond the end of what is known now.
+    pub(super) fn missing(&self) -> u64 {
+        self.handed_out.saturating_sub(self.end())
+    }
+
+    /// The cluster has not come to any revision after this one, whatever was told: that is forgotten, and asked for anew.
+    pub(super) fn forget_after(&mut self, revision: u64) {
+        let left = self.revisions.partition_point(|other| *other <= revision);
+        if left == 0 && self.first > 0 {
+            return self.start_anew();
+        }
+        self.revisions.truncate(left);
+        self.known = self.known.min(revision.saturating_add(1));
+        self.go_to(self.end(), self.known);
     }
 
     /// Forgets all from this position on, and what comes with it at one revision.
@@ -322,11 +356,10 @@ impl Tail {
         }
         let (position, revision) = self.start_for(from);
         if position < self.first {
-            *self = Tail { reader: self.reader, turns: self.turns, ..Tail::new() };
-        } else {
-            let left = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
-            self.revisions.truncate(left);
+            return self.start_anew();
         }
+        let left = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.revisions.truncate(left);
         self.known = revision;
         self.go_to(position, revision);
     }
@@ -448,11 +481,10 @@ mod tests {
         tail.go_to(0, 1);
         // What was created at revision 3 is gone from the history.
         assert_eq!(tell(&mut tail, [creation("b", 5)]), Err(Misfit { position: 0 }));
-        assert_eq!((tail.position(), tail.next()), (3, 8), "behind all that is known");
+        assert_eq!((tail.position(), tail.next(), tail.end()), (0, 1, 0), "all is told anew");
+        tell(&mut tail, [creation("b", 5), creation("c", 7)]).unwrap();
         tail.go_to(0, 1);
         assert_eq!(tail.pass(9), Err(Misfit { position: 0 }));
-        tell(&mut tail, [creation("d", 9)]).unwrap();
-        assert_eq!(tail.read(3, 9), entries(&["d@9"]));
     }
 
     #[test]
@@ -467,6 +499,23 @@ mod tests {
         );
         tell(&mut tail, [creation("b", 5), creation("x", 6)]).unwrap();
         assert_eq!((tail.read(1, 9), tail.end()), (entries(&["b@5", "x@6"]), 3));
+        let mut doubt = || {
+            tail.doubt();
+            (tail.read(3, 9), tail.end(), tail.next())
+        };
+        assert_eq!(doubt(), (Read::End, 3, 7));
+        assert_eq!(doubt(), (Read::End, 0, 1), "where that has not helped, all is");
+    }
+
+    #[test]
+    fn a_revision_that_the_cluster_never_came_to_is_forgotten_with_what_was_told_of_it() {
+        let mut tail = Tail::new();
+        tell(&mut tail, [creation("a", 3), creation("b", 5), creation("c", 1 << 40)]).unwrap();
+        assert_eq!(tail.read(0, 9), entries(&["a@3", "b@5", "c@1099511627776"]));
+        tail.forget_after(6);
+        assert_eq!((tail.end(), tail.next(), tail.missing()), (2, 7, 1));
+        tell(&mut tail, [creation("c", 7)]).unwrap();
+        assert_eq!((tail.read(2, 9), tail.missing()), (entries(&["c@7"]), 0));
     }
 
     #[test]
