@@ -105,6 +105,31 @@ fn a_wrong_clock_and_another_committee_file_are_told_from_absence() {
 }
 
 #[test]
+fn a_host_without_what_a_copy_has_is_named_beside_the_node_and_without_it() {
+    let mut committee = Committee::new(3, Pace::BRISK, Log::Http, 3);
+    committee.start_log();
+    committee.start(1);
+    let copy = |committee: &Committee| {
+        let (ok, checked) = check(committee, 1, "0");
+        assert!(!ok, "members are missing");
+        checked.items.into_iter().find(|item| item.what == "copy").unwrap()
+    };
+    let same = wait_for("a tick in the copy", || {
+        let item = copy(&committee);
+        if item.detail.contains(" 0 entries") { Err(format!("{item:?}")) } else { Ok(item) }
+    });
+    assert!(same.ok, "{same:?}");
+    committee.kill_log();
+    fs::remove_dir_all(committee.path().join("log")).unwrap();
+    committee.start_log();
+    let beside = copy(&committee);
+    committee.kill(1);
+    for told in [beside, copy(&committee)] {
+        assert!(!told.ok && told.detail.contains("the host has 0 of the "), "{told:?}");
+    }
+}
+
+#[test]
 fn a_check_without_its_files_says_which_one_is_missing() {
     let committee = Committee::new(3, Pace::BRISK, Log::Http, 600);
     let output = dkg(committee.path(), &["check", "--config", "nowhere.toml"]);

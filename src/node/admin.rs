@@ -52,6 +52,11 @@ pub enum Request {
         /// The epoch.
         epoch: u64,
     },
+    /// Tell what entries there are in the node's copy of the log, from a position on, a bounded piece at a time.
+    Copy {
+        /// The position.
+        from: u64,
+    },
 }
 
 /// What a node answers.
@@ -66,6 +71,15 @@ pub enum Answer {
     Signed(Box<SignatureShare>),
     /// A backup under what opens the node's store: whoever can reach the socket and nothing more has nothing in it.
     Exported(Box<Backup>),
+    /// A piece of the node's copy of the log.
+    Copied {
+        /// How many entries the copy has.
+        end: u64,
+        /// How many of them more than `t` members have vouched for.
+        vouched: u64,
+        /// The SHA3-256 digests of the piece's entries, in hex.
+        digests: Vec<String>,
+    },
     /// Why not.
     Refused(String),
 }

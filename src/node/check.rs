@@ -16,9 +16,10 @@ use super::identity::Identity;
 use super::kind::{committee_of, identity_of};
 use super::links::{OffsetClock, addresses, tcp_config};
 use super::probe::{PeerCheck, probe};
-use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, folder, host};
+use super::{Answer, NodeConfig, NodeError, Request, Subject, admin_socket, ask, copies, folder, host};
 use crate::chain::log::{
-    AppendError, ChainConfig, ChainNode, Clock, FollowError, HttpLog, LogChain, LogError, LogHost, LogPlace, Payload,
+    AppendError, ChainConfig, ChainNode, Clock, FileLog, FileLogError, FollowError, HttpLog, LogChain, LogError,
+    LogHost, LogPlace, Payload,
 };
 use crate::committee::Index;
 use crate::epoch::View;
@@ -91,12 +92,14 @@ pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Che
             });
             let ours = hex::encode(chain.identity());
             items.push(item("node", running(&socket, &config.committee, &ours, deadline)));
+            items.push(item("copy", copy(config, chain, Some(&socket))));
             break peers;
         }
         match TcpNetwork::bind(tcp_config(config, chain, &addresses, me, &identity)) {
             Ok(network) => {
                 items.push(item("port", Ok(format!("listening at {}", network.local_addr()))));
                 items.push(log(config, chain, &identity, &clock));
+                items.push(item("copy", copy(config, chain, None)));
                 let peers = until(deadline, || probe(&network, chain, &addresses, me, &clock));
                 if !wait.is_zero() {
                     // Others may still be looking for us.
@@ -110,6 +113,7 @@ pub fn check(config: &NodeConfig, unlock: &Unlock, wait: Duration) -> Result<Che
             Err(error) => {
                 items.push(item("port", Err(error.to_string())));
                 items.push(log(config, chain, &identity, &clock));
+                items.push(item("copy", copy(config, chain, None)));
                 break Vec::new();
             }
         }
@@ -216,6 +220,26 @@ fn disk(data: &Path) -> CheckItem {
 /// Whether the log can be read and written, and what time its host has.
 fn log(config: &NodeConfig, chain: &Arc<ChainConfig>, identity: &Identity, clock: &dyn Clock) -> CheckItem {
     item("log", try_log(config, chain, identity, clock))
+}
+
+/// How the node's own copy of the log compares with what its host hands out; the node that runs at `socket` is asked for it.
+fn copy(config: &NodeConfig, chain: &Arc<ChainConfig>, socket: Option<&Path>) -> Result<String, String> {
+    let until = Instant::now() + copies::COMPARE_LIMIT;
+    let host = host::connect(chain, &config.log, config.secrets).map_err(|error| error.to_string())?;
+    let compared = match socket {
+        Some(socket) => copies::compare(|from| copies::of_running(socket, from), &*host, chain, until),
+        None => {
+            let path = folder::log_file(&config.data);
+            let file = match FileLog::open(&path, chain.identity()) {
+                // Whether there should be one is what the look at the folder says.
+                Err(FileLogError::Missing(_)) => return Ok("there is none yet".to_owned()),
+                file => file.map_err(|error| format!("{error} (`dkg log adopt` takes another member's)"))?,
+            };
+            copies::compare(copies::of_file(&file, &host, chain, until)?, &*host, chain, until)
+        }
+    };
+    host.shutdown();
+    compared.map_err(|difference| difference.to_string())
 }
 
 fn try_log(

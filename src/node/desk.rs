@@ -8,6 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::admin::Desk;
+use super::copies::{PIECE_ENTRIES, digest};
 use super::diary::Diary;
 use super::ground::{CommitteeOnDisk, free_bytes};
 use super::host::Trouble;
@@ -224,6 +225,16 @@ impl Desk for Shared {
                     Err(error) => Answer::Refused(error.to_string()),
                 }
             }
+            Request::Copy { from } => match self.copy.reader().read(from, PIECE_ENTRIES) {
+                Ok(entries) => {
+                    let access = self.access();
+                    let once = access.host.own_copy().map_or(0, |copy| copy.vouched());
+                    let vouched = access.chain.replica().lock().vouched().max(once);
+                    let digests = entries.iter().map(|entry| digest(entry)).collect();
+                    Answer::Copied { end: self.copy.len(), vouched, digests }
+                }
+                Err(error) => Answer::Refused(error.to_string()),
+            },
             Request::Sign { epoch, message, tag } => {
                 let Some(message) = hex::decode(&message) else {
                     return Answer::Refused("the message has to be hex digits, two a byte".to_owned());

@@ -27,6 +27,7 @@ pub mod signing;
 mod admin;
 mod check;
 mod config;
+mod copies;
 mod desk;
 mod diary;
 mod folder;

@@ -81,14 +81,14 @@ impl Results {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use ed25519_dalek::SigningKey;
 
     use super::*;
-    use crate::bls::{Index, ProvenPublicKey, SecretKey, VectorEncoding};
+    use crate::bls::{Index, ProvenPublicKey, PublicKey, SecretKey, VectorEncoding};
     use crate::chain::DkgResult;
     use crate::chain::log::{
         ChainConfig, ChainMember, ChainNode, ChainSpec, LogPlace, MemoryLog, PAST_KEYS, Payload, Schedule,
@@ -96,11 +96,18 @@ mod tests {
     use crate::committee::NodeId;
     use crate::epoch::View;
 
-    #[test]
-    fn a_start_that_goes_through_many_epochs_keeps_the_public_keys_of_all() {
-        let seeds = [1, 2];
-        let public_key = |seed: u8| SecretKey::from_seed(&[seed; 32]).unwrap().public_key();
-        let network_key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
+    const SEEDS: [u8; 2] = [1, 2];
+
+    fn public_key(seed: u8) -> PublicKey {
+        SecretKey::from_seed(&[seed; 32]).unwrap().public_key()
+    }
+
+    fn network_key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    /// A committee of two.
+    pub(in crate::node) fn chain_config() -> Arc<ChainConfig> {
         let member = |seed| ChainMember {
             node_id: NodeId::new([seed; 32]),
             staking_key: ProvenPublicKey::vouched_for(public_key(seed)),
@@ -112,11 +119,17 @@ mod tests {
             genesis_ms: 1_000_000,
             view_ms: 100,
             schedule: Schedule { views_in_epoch: 20, setup_first_view: 5, views_per_phase: 3, poll_step: 1 },
-            members: seeds.map(member).into(),
+            members: SEEDS.map(member).into(),
             vector_encoding: VectorEncoding::Uncompressed,
             log: LogPlace::Local,
         };
-        let config = Arc::new(ChainConfig::new(spec).unwrap());
+        Arc::new(ChainConfig::new(spec).unwrap())
+    }
+
+    #[test]
+    fn a_start_that_goes_through_many_epochs_keeps_the_public_keys_of_all() {
+        let seeds = SEEDS;
+        let config = chain_config();
         let log = MemoryLog::new();
         let node = |seed: u8| {
             let replica = LogChain::new(Arc::clone(&config));
