@@ -108,6 +108,16 @@ impl Cluster {
         agent.post(url).content_type("application/json").send(body.to_string()).ok()?.body_mut().read_json().ok()
     }
 
+    /// How long a member's process has worked, in all its threads.
+    pub(crate) fn processor_time(&self, number: usize) -> Duration {
+        const TICKS_PER_SECOND: u64 = 100;
+        let pid = self.members[number].child.as_ref().unwrap().id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = |field: usize| fields[field].parse::<u64>().unwrap();
+        Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS_PER_SECOND)
+    }
+
     pub(crate) fn wait_until_healthy(&self) {
         wait_for("the cluster", || self.leader());
     }

@@ -8,15 +8,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::lines::{Lines, answer};
-use super::wire::{self, Class, Problem, Token};
+use super::wire::{self, Class, Problem, Range, Token};
 use super::{EtcdLogConfig, EtcdLogin};
 use crate::chain::log::LogError;
 use crate::chain::log::endpoints::{Endpoints, Trouble, clean};
 use crate::chain::log::way::Way;
 
 /// How long a watch may be silent before it is begun again, after a look at whether its endpoint still belongs to the cluster.
-/// While a committee runs, every member ticks every view.
-pub(super) const MAX_SILENCE: Duration = Duration::from_secs(3);
+/// One that is silent so long has told all there is. While a committee runs, every member ticks every view.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
 
 /// The lines of a watch that is open.
 pub(super) type Watch = Lines<ureq::BodyReader<'static>>;
@@ -89,6 +89,12 @@ impl Client {
         let response = self.post(endpoint, path, body, Some(self.config.request_timeout))?;
         let bytes = answer(response.into_body().into_reader())?;
         serde_json::from_slice(&bytes).map_err(|error| Trouble::Endpoint(format!("its answer makes no sense: {error}")))
+    }
+
+    /// At which revision the cluster is, as this endpoint and more than half of its members see it.
+    pub(super) fn now(&self, endpoint: &str) -> Result<u64, Trouble> {
+        let range: Range = self.call(endpoint, "/v3/kv/range", &wire::now(&self.config.prefix))?;
+        Ok(range.header.revision)
     }
 
     /// Begins to watch at one endpoint.

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::client::{Client, Watch};
 use super::left::{self, VALUES_PER_CALL};
 use super::order::{Grouping, Misfit, Read, Revision, Tail};
-use super::wire::{self, Class, Event, KeyValue, Range, WatchResult};
+use super::wire::{self, Class, Event, KeyValue, WatchResult};
 use crate::chain::log::LogError;
 use crate::chain::log::endpoints::{Trouble, clean};
 
@@ -31,8 +31,8 @@ pub(super) struct Shared {
 /// How far the log is known.
 pub(super) struct State {
     pub(super) tail: Tail,
-    /// At this revision something was changed last of what was there when this access began, or when what it knew was doubted.
-    /// Nobody hears that the log ends before that is known, or the watch has been silent.
+    /// At which revision the cluster was when this access began, or what it knew before that was doubted. Nobody hears that the
+    /// log ends before something later is known, or the watch has been silent.
     at_start: Option<u64>,
     /// Why there is no watch just now.
     pub(super) trouble: Option<LogError>,
@@ -43,11 +43,6 @@ pub(super) struct State {
 }
 
 impl State {
-    /// So much is about to be forgotten and to be told again, unless it was never so.
-    fn is_told_anew(&mut self) {
-        self.at_start = self.at_start.max(Some(self.tail.known().saturating_sub(1)));
-    }
-
     /// Whether all is known that was there at the beginning.
     pub(super) fn has_begun(&self) -> bool {
         self.at_start.is_some_and(|revision| revision < self.tail.known())
@@ -87,10 +82,22 @@ impl Shared {
         self.lock().tail.doubt();
     }
 
+    /// Waits until all is known that is there now.
+    pub(super) fn know_all(&self) -> Result<MutexGuard<'_, State>, LogError> {
+        let now = self.client.ask(|endpoint| self.client.now(endpoint))?;
+        let mut state = self.lock();
+        state.at_start = state.at_start.max(Some(now));
+        let mut waiting = self.wait_for_news(&state);
+        while !state.has_begun() {
+            self.wait(&mut state, &mut waiting, None)?;
+        }
+        Ok(state)
+    }
+
     /// What there is from a position on, at most so many entries.
     pub(super) fn read(&self, state: &mut State, from: u64, limit: usize) -> Read {
         if state.tail.is_doubted() {
-            state.is_told_anew();
+            state.at_start = None;
         }
         let turns = state.tail.turns();
         let read = state.tail.read(from, limit);
@@ -184,27 +191,21 @@ impl Shared {
     /// Begins a watch where the log is known to, at an endpoint that can reach more than half of the cluster.
     fn open(&self) -> Result<(Watch, u64), LogError> {
         let client = &self.client;
-        let (from, turns, begun) = {
+        let (from, turns) = {
             let mut state = self.lock();
             state.cut = false;
-            (state.tail.next(), state.tail.turns(), state.at_start)
-        };
-        let at_start = match begun {
-            Some(revision) => revision,
-            None => left::last_change(client)?,
+            (state.tail.next(), state.tail.turns())
         };
         let opened = client.ask(|endpoint| {
-            let range: Range = client.call(endpoint, "/v3/kv/range", &wire::now(&client.config.prefix))?;
-            let now = range.header.revision;
-            if now.saturating_add(1) < from { Ok(Err(now)) } else { client.watch(endpoint, from).map(Ok) }
+            let now = client.now(endpoint)?;
+            if now.saturating_add(1) < from { Ok((now, None)) } else { Ok((now, Some(client.watch(endpoint, from)?))) }
         })?;
-        let watch = match opened {
-            Ok(watch) => watch,
-            Err(now) => return Err(self.gone_back(from, now)),
-        };
+        let (now, Some(watch)) = opened else { return Err(self.gone_back(from, opened.0)) };
         let mut state = self.lock();
         state.trouble = None;
-        state.at_start.get_or_insert(at_start);
+        if state.tail.turns() == turns {
+            state.at_start.get_or_insert(now);
+        }
         self.changed.notify_all();
         Ok((watch, turns))
     }
@@ -213,7 +214,7 @@ impl Shared {
     fn gone_back(&self, from: u64, now: u64) -> LogError {
         self.client.distrust();
         let mut state = self.lock();
-        state.is_told_anew();
+        state.at_start = None;
         state.tail.forget_after(now);
         LogError::Unavailable(format!(
             "the etcd cluster has gone back from revision {} to {now}: it was restored from an older copy and has lost \
@@ -286,10 +287,9 @@ impl Shared {
         if state.tail.turns() != turns {
             return Ok(false);
         }
-        let known = state.tail.known().saturating_sub(1);
         let taken = state.tail.take(revision);
         if taken.is_err() {
-            state.at_start = state.at_start.max(Some(known));
+            state.at_start = None;
         }
         state.moves = state.moves.wrapping_add(1);
         self.changed.notify_all();
@@ -352,6 +352,9 @@ impl Shared {
                     return Ok(());
                 }
                 let passed = state.tail.pass(compacted);
+                if passed.is_err() {
+                    state.at_start = None;
+                }
                 state.moves = state.moves.wrapping_add(1);
                 self.changed.notify_all();
                 return passed.map_err(told_otherwise);

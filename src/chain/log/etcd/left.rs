@@ -1,14 +1,19 @@
 //! What is left of a log: the keys that are there, read a bounded piece at a time. For where the history has been compacted.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::client::Client;
+use super::lines::ANSWER_TOO_LONG;
 use super::wire::{self, KeyValue, Range, Txn};
 use crate::chain::log::LogError;
 use crate::chain::log::endpoints::{Trouble, clean};
 
-/// How many keys are asked for at a time: as long as strings may be, an answer is not too long.
-const KEYS_PER_CALL: usize = 128;
+/// How many keys are asked for at a time; fewer where the answer would be too long. Some versions of etcd look at all that come
+/// after for every answer, so that many at a time are fewer looks.
+const KEYS_PER_CALL: usize = 4096;
+/// As long as strings may be, so many make no answer that is too long.
+const KEYS_AT_LEAST: usize = 128;
 /// How many values are asked for at a time; etcd takes 128 operations in a transaction.
 pub(super) const VALUES_PER_CALL: usize = 64;
 /// The most keys of a log that are looked at.
@@ -24,14 +29,24 @@ pub(super) struct Left {
     pub(super) version: u64,
 }
 
-/// Looks at every key of the log, as they were at a revision (0: as they are), without their values.
+/// Looks at every key of the log, as they were at a revision, without their values.
 fn each_key(client: &Client, revision: u64, each: &mut dyn FnMut(KeyValue)) -> Result<(), LogError> {
     let prefix = &client.config.prefix;
     let mut from = prefix.as_bytes().to_vec();
-    for _ in 0..MAX_KEYS.div_ceil(KEYS_PER_CALL) {
-        let body = wire::keys(prefix, &from, revision, KEYS_PER_CALL);
-        let page: Range = client.ask(|endpoint| client.call(endpoint, "/v3/kv/range", &body))?;
-        let is_last = page.kvs.len() < KEYS_PER_CALL;
+    let limit = Cell::new(KEYS_PER_CALL);
+    for _ in 0..MAX_KEYS.div_ceil(KEYS_AT_LEAST) {
+        let page: Range = client.ask(|endpoint| {
+            loop {
+                let body = wire::keys(prefix, &from, revision, limit.get());
+                match client.call(endpoint, "/v3/kv/range", &body) {
+                    Err(Trouble::Endpoint(said)) if said == ANSWER_TOO_LONG && limit.get() > KEYS_AT_LEAST => {
+                        limit.set(limit.get() / 2);
+                    }
+                    page => return page,
+                }
+            }
+        })?;
+        let is_last = page.kvs.len() < limit.get();
         for kv in page.kvs {
             if kv.key < from {
                 let key = clean(&String::from_utf8_lossy(&kv.key));
@@ -46,13 +61,6 @@ fn each_key(client: &Client, revision: u64, each: &mut dyn FnMut(KeyValue)) -> R
         }
     }
     Err(LogError::Unavailable(format!("the etcd cluster has more than {MAX_KEYS} keys under {prefix}")))
-}
-
-/// The revision of the last change that can still be seen at the keys that are there.
-pub(super) fn last_change(client: &Client) -> Result<u64, LogError> {
-    let mut last = 0;
-    each_key(client, 0, &mut |kv| last = last.max(kv.mod_revision))?;
-    Ok(last)
 }
 
 /// The first keys that were created from one revision on and were there at another, in the order of the log; and whether there

@@ -7,7 +7,7 @@ use super::wire::WatchLine;
 use crate::chain::log::endpoints::{Trouble, clean};
 
 /// The most bytes of an answer, or of one line of a watch, strings cut.
-pub(super) const MAX_ANSWER_BYTES: u64 = 24 << 20;
+const MAX_ANSWER_BYTES: u64 = 24 << 20;
 /// Strings are cut off behind so many bytes, a multiple of four: what is in base64 stays so, and is still too long for an entry.
 const MAX_STRING_BYTES: usize = 128 << 10;
 /// How long one line of a watch may take. Some 3 MiB come in one where there is much to tell.
@@ -72,11 +72,17 @@ impl<R: Read> Read for Cut<R> {
     }
 }
 
+/// What is said of an answer that is not taken for its length.
+pub(super) const ANSWER_TOO_LONG: &str = "its answer is too long";
+
 /// An answer in full.
 pub(super) fn answer(from: impl Read) -> Result<Vec<u8>, Trouble> {
     let mut bytes = Vec::new();
-    let read = Cut::new(from).take(MAX_ANSWER_BYTES).read_to_end(&mut bytes);
+    let read = Cut::new(from).take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|error| Trouble::Endpoint(error.to_string()))?;
+    if bytes.len() as u64 > MAX_ANSWER_BYTES {
+        return Err(Trouble::Endpoint(ANSWER_TOO_LONG.to_owned()));
+    }
     Ok(bytes)
 }
 
@@ -157,6 +163,6 @@ mod tests {
     #[test]
     fn what_does_not_end_is_not_kept() {
         assert!(matches!(Lines::new(io::repeat(b' ')).next(), Err(Trouble::Endpoint(_))));
-        assert_eq!(answer(io::repeat(b' ')).map(|bytes| bytes.len() as u64).ok(), Some(MAX_ANSWER_BYTES));
+        assert!(matches!(answer(io::repeat(b' ')), Err(Trouble::Endpoint(said)) if said == ANSWER_TOO_LONG));
     }
 }

@@ -113,9 +113,7 @@ impl EtcdLog {
     /// See [`LogError`].
     pub fn status(&self) -> Result<EtcdStatus, LogError> {
         self.thread.start(&self.shared)?;
-        let last = left::last_change(&self.shared.client)?;
-        self.know(last)?;
-        let state = self.shared.lock();
+        let state = self.shared.know_all()?;
         let (position, revision) = (state.tail.end(), state.tail.known().saturating_sub(1));
         Ok(EtcdStatus { position, revision, tampered: state.tail.tampered() })
     }
